@@ -1,0 +1,3 @@
+//! Tollpass: a forward HTTP proxy that pays for agents.
+pub mod payment;
+pub mod policy;

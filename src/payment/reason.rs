@@ -1,0 +1,199 @@
+//! Why something was not paid, not sent or not answered: one closed set for the whole program.
+//!
+//! The same text stands in `Proxy-Status`, in the problem body, in `tollpass_refusals_total{reason}` and in the log.
+//! Names are a contract: add, never rename.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:expr])+ $name:ident = $text:literal, $retry:ident; )+) => {
+        /// A stable reason code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
+
+        impl Reason {
+            /// Every reason, in the order of evaluation: for the metric's label set and the documentation test.
+            pub const ALL: &'static [Self] = &[ $( Self::$name, )+ ];
+
+            /// The stable code.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$name => $text, )+ }
+            }
+
+            /// One sentence for people, without any seller text.
+            pub const fn explain(self) -> &'static str {
+                match self { $( Self::$name => concat!($( $doc ),+).trim_ascii(), )+ }
+            }
+
+            /// Whether asking again, unchanged, can help.
+            pub const fn retry(self) -> Retry {
+                match self { $( Self::$name => Retry::$retry, )+ }
+            }
+        }
+    };
+}
+
+/// Whether the same request can succeed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Not without a change of the request, the offer or the policy.
+    No,
+    /// At once or soon: the cause is passing.
+    Soon,
+    /// When the budget's period resets (`resets_at`).
+    AtReset,
+}
+
+reasons! {
+    // (0) gates, M3.4
+    /// The ledger cannot be written, so nothing is paid.
+    LedgerUnavailable = "ledger_unavailable", Soon;
+    /// Another process holds the ledger; this one forwards unpaid until it takes over.
+    LedgerHandover = "ledger_handover", Soon;
+    /// The clock jumped; an operator or the co-signer has to confirm the time.
+    ClockUnsure = "clock_unsure", Soon;
+    /// No policy names this agent.
+    UnknownAgent = "unknown_agent", No;
+    /// Only requests whose answer carries the thing bought are paid, so never HEAD, OPTIONS, TRACE or CONNECT.
+    MethodNotPayable = "method_not_payable", No;
+    /// The request body is larger than `upstream.replay_limit`, so it cannot be sent again with a payment.
+    BodyNotReplayable = "body_not_replayable", No;
+    /// The request path has dot segments or encoded slashes, so no path rule can be trusted to match it.
+    PathNotNormal = "path_not_normal", No;
+
+    // (1) each offer alone
+    /// The entry is not an object with the fields of its protocol version.
+    MalformedOffer = "malformed_offer", No;
+    /// The scheme is not supported.
+    UnsupportedScheme = "unsupported_scheme", No;
+    /// The network is not a supported chain in canonical CAIP-2 form.
+    UnsupportedNetwork = "unsupported_network", No;
+    /// The amount is not a canonical decimal integer below 2^256.
+    InvalidAmount = "invalid_amount", No;
+    /// The asset is not a well-formed address.
+    InvalidAsset = "invalid_asset", No;
+    /// The asset is not in the asset table.
+    UnknownAsset = "unknown_asset", No;
+    /// The EIP-712 name or version differs from the asset table, so the signature would be worthless.
+    AssetDomainMismatch = "asset_domain_mismatch", No;
+    /// The payee is not a well-formed address, or is zero, the token itself or the payer.
+    InvalidPayee = "invalid_payee", No;
+    /// The validity window is not a positive whole number of seconds.
+    InvalidTimeout = "invalid_timeout", No;
+    /// The transfer method is not supported.
+    UnsupportedTransfer = "unsupported_transfer", No;
+    /// The payment flow is unknown.
+    UnsupportedFlow = "unsupported_flow", No;
+    /// The asset has no declared, fresh US dollar price.
+    AssetNotPriced = "asset_not_priced", No;
+    /// The value does not fit the ledger.
+    AmountTooLarge = "amount_too_large", No;
+    /// The seller listed more entries than are read.
+    TooManyOffers = "too_many_offers", No;
+
+    // (2) policy
+    /// A deny entry names this host, path, payee or network.
+    Denied = "denied", No;
+    /// No allow entry matches this request and offer.
+    NotAllowed = "not_allowed", No;
+    /// The seller is reached over plain http and the allow entry does not say `plain_http: true`.
+    PlainHttp = "plain_http", No;
+    /// The network is a test network that no allow entry names.
+    TestnetNotListed = "testnet_not_listed", No;
+    /// The price is zero and the allow entry does not say `allow_zero: true`.
+    ZeroAmount = "zero_amount", No;
+    /// The payee differs from the one this seller was first paid at.
+    PayeeChanged = "payee_changed", No;
+    /// The amount is above the agent's cap for one payment.
+    CapPerPayment = "cap_per_payment", No;
+    /// The amount is above the allow entry's `max`.
+    EntryMax = "entry_max", No;
+    /// The cap for this hour would be exceeded.
+    CapHour = "cap_hour", AtReset;
+    /// The cap for today would be exceeded.
+    CapDay = "cap_day", AtReset;
+    /// The cap for this week would be exceeded.
+    CapWeek = "cap_week", AtReset;
+    /// The cap for this month would be exceeded.
+    CapMonth = "cap_month", AtReset;
+    /// The cap for all time would be exceeded.
+    CapTotal = "cap_total", No;
+    /// Too many payments in the last minute or hour.
+    RateLimited = "rate_limited", AtReset;
+    /// Too many payments compete for the same budget; nothing was held.
+    Busy = "busy", Soon;
+
+    // purchases, money.md section 1
+    /// A payment for this request is still live under other terms, so a second one is not signed.
+    PaymentOutstanding = "payment_outstanding", Soon;
+    /// This request was paid and its answer got lost; it may be bought again after the hold.
+    PaidNotDelivered = "paid_not_delivered", AtReset;
+    /// Paid answers kept redirecting to further priced addresses.
+    PaidRedirectLimit = "paid_redirect_limit", No;
+    /// The seller asked for payment again after it had been paid; nothing more is signed for this request.
+    NotAcceptedBySeller = "not_accepted_by_seller", Soon;
+
+    // signing
+    /// The signer cannot be reached; nothing was signed.
+    SignerUnavailable = "signer_unavailable", Soon;
+    /// The signer refused; nothing was signed.
+    SignerRefused = "signer_refused", No;
+    /// The signer did not answer in time; the amount stays spent until proven otherwise.
+    SignerTimeout = "signer_timeout", Soon;
+    /// The signer answered with a signature that does not fit; the amount stays spent.
+    SignatureInvalid = "signature_invalid", No;
+    /// Less than ten seconds of the validity window would remain.
+    WindowTooShort = "window_too_short", Soon;
+
+    // the proxy itself
+    /// Proxy credentials are missing or wrong.
+    ProxyAuthRequired = "proxy_auth_required", No;
+    /// The request came back to this proxy.
+    Loop = "loop", No;
+    /// The request names this proxy as the origin server, or an inner host that is not the tunnel's.
+    Misdirected = "misdirected", No;
+    /// The request is not well formed.
+    BadRequest = "bad_request", No;
+    /// The address is link-local, metadata, private or one of our own listeners.
+    ForbiddenAddress = "forbidden_address", No;
+    /// The name of the upstream does not resolve.
+    DnsError = "dns_error", Soon;
+    /// The upstream refused the connection or cannot be reached.
+    ConnectFailed = "connect_failed", Soon;
+    /// Connecting to the upstream took too long.
+    ConnectTimeout = "connect_timeout", Soon;
+    /// The certificate of the upstream does not verify.
+    UpstreamTls = "upstream_tls", No;
+    /// The upstream did not begin its answer in time.
+    FirstByteTimeout = "first_byte_timeout", Soon;
+    /// The upstream closed or broke the connection before an answer.
+    UpstreamClosed = "upstream_closed", Soon;
+    /// The upstream answered with something that is not HTTP.
+    UpstreamProtocol = "upstream_protocol", No;
+    /// Too many connections.
+    TooManyConnections = "too_many_connections", Soon;
+    /// A fault of our own; the log has the details.
+    Internal = "internal", Soon;
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_snake_case_and_explained() {
+        let mut seen = HashSet::new();
+        for r in Reason::ALL {
+            assert!(seen.insert(r.as_str()), "{r} twice");
+            assert!(r.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{r}");
+            assert!(r.explain().ends_with('.'), "{r}: {}", r.explain());
+        }
+    }
+}

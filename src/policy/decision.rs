@@ -1,0 +1,204 @@
+//! What an evaluation answers: an [`Approval`] that only this module can make, or a [`Refusal`] that teaches.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Scope, Span};
+use crate::payment::{AgentId, MicroUsd, Offer, Reason, SessionName, Timestamp};
+
+/// The id of an allow or deny entry, or the name of a cap such as `caps.day`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(pub Arc<str>);
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The answer for one challenge.
+#[derive(Debug)]
+pub struct Decision {
+    /// Yes with proof, or no with every reason.
+    pub verdict: Result<Approval, Refusal>,
+    /// What was looked at, offer by offer, for `policy explain` and the audit.
+    pub considered: Vec<Considered>,
+}
+
+/// One offer's evaluation.
+#[derive(Debug)]
+pub struct Considered {
+    /// Position in the seller's list.
+    pub offer: usize,
+    /// The allow entry that was matched.
+    pub entry: Option<RuleId>,
+    /// Every limit that was compared, with its numbers.
+    pub checks: Vec<CheckResult>,
+    /// Everything that speaks against it; empty = could be paid.
+    pub violations: Vec<Violation>,
+}
+
+/// A compared limit.
+#[derive(Clone, Debug)]
+pub struct CheckResult {
+    /// The cap or rate, e.g. `caps.day`.
+    pub rule: RuleId,
+    /// Spent (or counted) before this payment.
+    pub spent: i64,
+    /// The limit, in micro-USD, or a count for rates.
+    pub limit: i64,
+    /// Whether this payment fits.
+    pub ok: bool,
+    /// True if the numbers are counts, not money.
+    pub count: bool,
+}
+
+/// A limit the ledger re-checks, under its own lock, when it holds the amount (M2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Whose counter.
+    pub scope: Scope,
+    /// Over which time.
+    pub span: Span,
+    /// What must hold.
+    pub limit: Limit,
+    /// The rule's name for the refusal.
+    pub rule: RuleId,
+    /// The reason code if it fails.
+    pub reason: Reason,
+}
+
+/// What a [`Check`] bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Spent in the span plus this payment ≤ the amount.
+    Spend(MicroUsd),
+    /// Commitments in the span plus this one ≤ the count.
+    Count(u32),
+}
+
+/// How repeats of a bought request are treated (`allow.repeats`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepeatRules {
+    /// How long a paid-but-lost answer blocks buying anew (M1.6).
+    pub lost_hold: Duration,
+    /// How many further payments a chain of paid redirects may make (M1.7).
+    pub paid_redirects: u32,
+    /// Identical live requests share one purchase (M1.1 `repeats: { share: true }`).
+    pub share: bool,
+}
+
+impl Default for RepeatRules {
+    fn default() -> Self {
+        Self { lost_hold: Duration::from_secs(15 * 60), paid_redirects: 1, share: false }
+    }
+}
+
+/// Proof that policy said yes to exactly this offer. Only [`super::Policy::evaluate`] makes one; the ledger takes nothing else.
+#[derive(Debug)]
+pub struct Approval {
+    pub(super) agent: AgentId,
+    pub(super) session: Option<SessionName>,
+    pub(super) offer: Offer,
+    pub(super) entry: RuleId,
+    pub(super) lifetime: Duration,
+    pub(super) checks: Vec<Check>,
+    pub(super) scopes: Vec<Scope>,
+    pub(super) held: MicroUsd,
+    pub(super) repeats: RepeatRules,
+    pub(super) digest: Arc<str>,
+    pub(super) epoch: u64,
+}
+
+impl Approval {
+    /// Whose budget.
+    pub const fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+    /// The session, if the caller named one.
+    pub const fn session(&self) -> Option<&SessionName> {
+        self.session.as_ref()
+    }
+    /// The offer that was approved and nothing else.
+    pub const fn offer(&self) -> &Offer {
+        &self.offer
+    }
+    /// The allow entry it was approved under.
+    pub const fn entry(&self) -> &RuleId {
+        &self.entry
+    }
+    /// The longest validity window policy grants: min(asked, `lifetime`) (M3.7).
+    pub const fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+    /// What the ledger re-checks.
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+    /// Every counter this payment is posted to.
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+    /// Micro-USD already held by the purchase that is being re-signed; zero for a new one (M1.2).
+    pub const fn held(&self) -> MicroUsd {
+        self.held
+    }
+    /// The entry's rules for repeats.
+    pub const fn repeats(&self) -> RepeatRules {
+        self.repeats
+    }
+    /// Digest of the policy that decided.
+    pub const fn policy_digest(&self) -> &Arc<str> {
+        &self.digest
+    }
+    /// Epoch of the policy that decided; the ledger refuses another one as stale (M2.2).
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+/// Every reason against paying, the most telling one first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Never empty.
+    pub violations: Vec<Violation>,
+}
+
+impl Refusal {
+    /// A refusal with one reason and no numbers.
+    pub fn because(reason: Reason) -> Self {
+        Self { violations: vec![Violation::new(reason)] }
+    }
+
+    /// The reason that leads.
+    pub fn reason(&self) -> Reason {
+        self.violations.first().map_or(Reason::Internal, |v| v.reason)
+    }
+}
+
+/// One reason with its numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The code.
+    pub reason: Reason,
+    /// The rule that spoke, if one did.
+    pub rule: Option<RuleId>,
+    /// The offer it is about.
+    pub offer: Option<usize>,
+    /// The price of that offer.
+    pub amount: Option<MicroUsd>,
+    /// The limit.
+    pub limit: Option<MicroUsd>,
+    /// Limit − spent.
+    pub remaining: Option<MicroUsd>,
+    /// When the period ends or the block is lifted.
+    pub resets_at: Option<Timestamp>,
+}
+
+impl Violation {
+    /// Just the code.
+    pub const fn new(reason: Reason) -> Self {
+        Self { reason, rule: None, offer: None, amount: None, limit: None, remaining: None, resets_at: None }
+    }
+}

@@ -1,0 +1,22 @@
+//! Rules: a policy file becomes a [`Policy`], and [`Policy::evaluate`] turns a request, its offers and the books into a
+//! [`Decision`]. A pure function of its arguments: no clock, no store, no runtime.
+//!
+//! Semantics are money.md §3: deny wins, what is not allowed is denied, boundaries are inclusive, every violation is
+//! collected, and the order of a seller's list never matters (M3.4).
+
+mod decision;
+mod evaluate;
+mod explain;
+mod file;
+mod host;
+mod lint;
+mod pattern;
+mod rule;
+mod window;
+
+pub use decision::{Approval, Check, CheckResult, Considered, Decision, Limit, Refusal, RepeatRules, RuleId, Violation};
+pub use evaluate::{Input, View};
+pub use file::{PolicyError, PolicyErrors, Source};
+pub use host::{Host, HostError};
+pub use rule::{Budget, Policy, RefusalBody};
+pub use window::{Scope, Span, Window};
