@@ -1,0 +1,1 @@
+//! flock on `ledger.lock` (M1.9).
