@@ -1,3 +1,4 @@
 //! Tollpass: a forward HTTP proxy that pays for agents.
 pub mod payment;
 pub mod policy;
+pub mod protocol;
