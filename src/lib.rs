@@ -2,3 +2,4 @@
 pub mod payment;
 pub mod ledger;
 pub mod policy;
+pub mod protocol;
