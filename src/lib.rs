@@ -1,4 +1,5 @@
 //! Tollpass: a forward HTTP proxy that pays for agents.
+pub mod agents;
 pub mod config;
 pub mod ledger;
 pub mod payment;
