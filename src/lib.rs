@@ -2,5 +2,6 @@
 pub mod agents;
 pub mod config;
 pub mod ledger;
+pub mod metrics;
 pub mod payment;
 pub mod policy;
