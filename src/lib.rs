@@ -5,3 +5,4 @@ pub mod ledger;
 pub mod metrics;
 pub mod payment;
 pub mod policy;
+pub mod reload;

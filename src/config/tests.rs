@@ -146,7 +146,7 @@ fn secrets_come_from_outside_and_never_show() {
         assert_eq!(shown(&format!("{{ local: {{ key: {key} }} }}")), inline);
     }
     for wrong in [
-        format!("{KEY}"),
+        KEY.to_owned(),
         format!("{{ local: {KEY} }}"),
         format!("{{ local: [{KEY}] }}"),
         format!("{{ local: {{ key: \"{KEY} }} }}"),
