@@ -1,5 +1,17 @@
 //! Tollpass: a forward HTTP proxy that pays for agents.
-pub mod payment;
+pub mod agents;
+pub mod app;
+pub mod clock;
+pub mod config;
+#[macro_use]
+pub mod failpoint;
 pub mod ledger;
+pub mod metrics;
+pub mod payment;
 pub mod policy;
 pub mod protocol;
+pub mod proxy;
+pub mod reload;
+pub mod signer;
+pub mod telemetry;
+pub mod treasurer;

@@ -1,0 +1,199 @@
+//! Start-up configuration: read once, frozen until the process ends. What may change while running is the policy and the
+//! token file, which have their own types and reload.
+//!
+//! Every mistake of the file is reported at once, each with file, line, column and what to write instead. Keys that this
+//! version does not know, or does not implement yet, are refused, never ignored. Secrets come from the environment or a
+//! file (`env:NAME`, `file:PATH`), never from the text itself, and are never printed. Relative paths start at the folder
+//! of the file. Only the composition root reads this type; every other part gets the values it needs.
+
+mod read;
+mod scalar;
+pub(crate) mod tree;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use tree::Problem;
+pub use value::{Cidr, Secret};
+
+use crate::payment::AgentId;
+
+/// The whole start-up configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Where to listen.
+    pub listen: Listen,
+    /// The state folder.
+    pub state: PathBuf,
+    /// How to keep the ledger.
+    pub ledger: LedgerConfig,
+    /// The policy file, or a folder of them.
+    pub policy: PathBuf,
+    /// Which tunnels are opened, and whom to trust upstream.
+    pub tls: TlsConfig,
+    /// Who may call.
+    pub agents: AgentsConfig,
+    /// Who signs.
+    pub signer: SignerConfig,
+    /// The leg towards sellers.
+    pub upstream: UpstreamConfig,
+    /// Bounds on what anyone may make us hold.
+    pub limits: Limits,
+    /// How long a stop waits.
+    pub drain: Drain,
+    /// What metrics show.
+    pub metrics: MetricsConfig,
+}
+
+/// Listening addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The proxy itself.
+    pub proxy: SocketAddr,
+    /// Admin listener, loopback only; `none` turns it off.
+    pub admin: Option<SocketAddr>,
+    /// Read-only probes and metrics for other hosts; off unless set.
+    pub health: Option<SocketAddr>,
+}
+
+/// Ledger settings. The store is SQLite in this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// `ephemeral: accept`: a memory file system will do (M1.9).
+    pub ephemeral_ok: bool,
+}
+
+/// Which CONNECT tunnels are decrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intercept {
+    /// Hosts that the policy could pay.
+    Allowed,
+    /// Every host that is not in `never`.
+    All,
+    /// None: only plain http can be paid.
+    None,
+}
+
+/// TLS towards agents and sellers.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Which tunnels are decrypted.
+    pub intercept: Intercept,
+    /// Host patterns that are never decrypted: `host` or `*.host`.
+    pub never: Vec<String>,
+    /// PEM files of further roots trusted upstream.
+    pub extra_roots: Vec<PathBuf>,
+}
+
+/// Callers.
+#[derive(Clone, Debug)]
+pub struct AgentsConfig {
+    /// Who a caller from this machine is when it brings no credentials.
+    pub default: Option<AgentId>,
+    /// The token file (hot).
+    pub tokens: Option<PathBuf>,
+}
+
+/// The signer.
+#[derive(Clone, Debug)]
+pub enum SignerConfig {
+    /// A whole key in this process: for laptops, the demo and trials.
+    Local {
+        /// 32 bytes in hex.
+        key: Secret,
+    },
+}
+
+/// The leg towards sellers.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Allow private and loopback addresses (never link-local, metadata or our own).
+    pub allow_private: bool,
+    /// Private ranges that are allowed although `allow_private` is off.
+    pub allow_cidrs: Vec<Cidr>,
+    /// Largest request body that can be sent again with a payment.
+    pub replay_limit: u64,
+    /// Memory all such bodies may take together.
+    pub replay_memory: u64,
+    /// Time to connect.
+    pub connect: Duration,
+    /// Time to the first byte of the answer.
+    pub first_byte: Duration,
+    /// Longest silence inside a body.
+    pub idle: Duration,
+}
+
+/// Bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections.
+    pub connections: usize,
+    /// Bytes of a request or answer head.
+    pub header: usize,
+    /// Bytes of a challenge body, decompressed.
+    pub challenge: usize,
+    /// Time to read a challenge.
+    pub challenge_time: Duration,
+    /// Identical paid requests in flight.
+    pub identical: usize,
+}
+
+/// How long a stop waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// For requests that cost nothing.
+    pub unpaid: Duration,
+    /// For requests that were paid.
+    pub paid: Duration,
+}
+
+/// What metrics show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// `agents: all`: also agents without a policy get a label of their own.
+    pub all_agents: bool,
+}
+
+/// Everything wrong with a file; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl Config {
+    /// Reads the file and the secrets it names.
+    ///
+    /// # Errors
+    /// Every mistake found, each with its place and what to write instead.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let hint = if e.kind() == std::io::ErrorKind::NotFound { "; `tollpass init` writes one to start from" } else { "" };
+            ConfigError(vec![Problem { file: path.display().to_string(), place: None, message: format!("cannot be read: {e}{hint}") }])
+        })?;
+        Self::parse(path, &text, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads `text` as the content of `file`; `env` looks up environment variables.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        read::config(file, text, env).map_err(ConfigError)
+    }
+
+    /// Ledger, audit and CA key: readable by us alone.
+    pub fn private(&self) -> PathBuf {
+        self.state.join("private")
+    }
+
+    /// CA certificate and bundles: readable by agents.
+    pub fn trust(&self) -> PathBuf {
+        self.state.join("trust")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! Every metric, behind typed methods: no other file knows Prometheus, no label is ever free text.
+//!
+//! Labels are bounded. `agent` is a name that [`Metrics::set_agents`] registered, else `other`; histograms carry it only up
+//! to [`AGENT_HISTOGRAMS`] agents and are one series (`all`) beyond. Reasons, stages, outcomes, protocols are enums;
+//! networks, assets and budgets come from the policy. Money is shown in dollars for people: the ledger is the truth.
+
+mod table;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    CounterVec, Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+pub use table::{MetricRow, TABLE};
+
+use crate::payment::{AgentId, ChainId, MicroUsd, ProtocolId, Reason, Timestamp};
+
+/// Beyond this many agents histograms are one series.
+pub const AGENT_HISTOGRAMS: usize = 50;
+
+/// The label of an agent that is not registered.
+const OTHER: &str = "other";
+/// The label of histograms that no longer tell agents apart.
+const ALL: &str = "all";
+
+/// Seconds, from 50 µs: what we add ourselves, and the steps of a payment.
+const FAST: [f64; 15] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// Seconds, from 1 ms: a whole paid request with the seller's work in it.
+const SLOW: [f64; 15] = [1e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// How a payment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaymentOutcome {
+    /// Charged and answered.
+    Settled,
+    /// Signed and sent, no proof either way.
+    Open,
+    /// Charged, answer lost.
+    Lost,
+}
+
+impl PaymentOutcome {
+    /// Stable label text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Open => "open",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// A step between a challenge and a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The policy decides.
+    Policy,
+    /// The ledger holds the amount durably.
+    Reserve,
+    /// The signer answers.
+    Sign,
+}
+
+impl Stage {
+    /// Stable label text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Reserve => "reserve",
+            Self::Sign => "sign",
+        }
+    }
+}
+
+/// All metrics of one process, in a registry of their own.
+#[derive(Debug)]
+pub struct Metrics {
+    all_agents: bool,
+    per_agent_histograms: AtomicBool,
+    names: RwLock<HashSet<AgentId>>,
+    handles: RwLock<HashMap<AgentId, Arc<AgentMetrics>>>,
+    registry: Registry,
+    requests: IntCounterVec,
+    overhead: HistogramVec,
+    challenges: IntCounterVec,
+    payments: IntCounterVec,
+    spend: CounterVec,
+    refusals: IntCounterVec,
+    authorize: HistogramVec,
+    paid_request: HistogramVec,
+    open_authorizations: IntGaugeVec,
+    budget_limit: GaugeVec,
+    budget_remaining: GaugeVec,
+    reload_success: IntGauge,
+    reload_time: Gauge,
+    policy_info: IntGaugeVec,
+}
+
+/// The counters of one agent's requests, kept on its connection: counting takes no look-up and no lock.
+#[derive(Debug)]
+pub struct AgentMetrics {
+    classes: [IntCounter; 6],
+    overhead: Histogram,
+}
+
+impl AgentMetrics {
+    /// Counts a request that was answered with `status`.
+    pub fn request(&self, status: u16) {
+        let class = usize::from(status / 100);
+        self.classes[if (1..=5).contains(&class) { class } else { 0 }].inc();
+    }
+
+    /// Time this proxy itself added to a request.
+    pub fn overhead(&self, added: Duration) {
+        self.overhead.observe(added.as_secs_f64());
+    }
+}
+
+/// For registering rows of [`TABLE`], which a test builds.
+fn must<T>(made: prometheus::Result<T>) -> T {
+    made.expect("the metric table is constant and a unit test builds it")
+}
+
+fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = must(made);
+    must(registry.register(Box::new(collector.clone())));
+    collector
+}
+
+fn opts(row: &MetricRow) -> Opts {
+    Opts::new(row.name, row.meaning)
+}
+
+fn histogram(row: &MetricRow, buckets: &[f64]) -> prometheus::Result<HistogramVec> {
+    HistogramVec::new(HistogramOpts::new(row.name, row.meaning).buckets(buckets.to_vec()), row.labels)
+}
+
+impl Metrics {
+    /// All metrics at zero. With `all_agents`, authenticated agents without a policy get a label of their own too.
+    pub fn new(all_agents: bool) -> Arc<Self> {
+        use table as t;
+        let r = &Registry::new();
+        let build = registered(r, IntGaugeVec::new(opts(&t::BUILD), t::BUILD.labels));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("TOLLPASS_COMMIT").unwrap_or("unknown")]).set(1);
+        must(r.register(Box::new(ProcessCollector::for_self())));
+        Arc::new(Self {
+            all_agents,
+            per_agent_histograms: AtomicBool::new(true),
+            names: RwLock::default(),
+            handles: RwLock::default(),
+            requests: registered(r, IntCounterVec::new(opts(&t::REQUESTS), t::REQUESTS.labels)),
+            overhead: registered(r, histogram(&t::OVERHEAD, &FAST)),
+            challenges: registered(r, IntCounterVec::new(opts(&t::CHALLENGES), t::CHALLENGES.labels)),
+            payments: registered(r, IntCounterVec::new(opts(&t::PAYMENTS), t::PAYMENTS.labels)),
+            spend: registered(r, CounterVec::new(opts(&t::SPEND), t::SPEND.labels)),
+            refusals: registered(r, IntCounterVec::new(opts(&t::REFUSALS), t::REFUSALS.labels)),
+            authorize: registered(r, histogram(&t::AUTHORIZE, &FAST)),
+            paid_request: registered(r, histogram(&t::PAID_REQUEST, &SLOW)),
+            open_authorizations: registered(r, IntGaugeVec::new(opts(&t::OPEN_AUTHORIZATIONS), t::OPEN_AUTHORIZATIONS.labels)),
+            budget_limit: registered(r, GaugeVec::new(opts(&t::BUDGET_LIMIT), t::BUDGET_LIMIT.labels)),
+            budget_remaining: registered(r, GaugeVec::new(opts(&t::BUDGET_REMAINING), t::BUDGET_REMAINING.labels)),
+            reload_success: registered(r, IntGauge::with_opts(opts(&t::RELOAD_SUCCESS))),
+            reload_time: registered(r, Gauge::with_opts(opts(&t::RELOAD_TIME))),
+            policy_info: registered(r, IntGaugeVec::new(opts(&t::POLICY_INFO), t::POLICY_INFO.labels)),
+            registry: r.clone(),
+        })
+    }
+
+    /// Registers the agents that have a label of their own, adding to earlier ones: a counter outlives its policy.
+    pub fn set_agents(&self, agents: &[AgentId]) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        names.extend(agents.iter().cloned());
+        let few = names.len() <= AGENT_HISTOGRAMS;
+        drop(names);
+        if !few && self.per_agent_histograms.swap(false, Ordering::AcqRel) {
+            for vec in [&self.overhead, &self.authorize, &self.paid_request] {
+                vec.reset();
+            }
+        }
+        // Handles may point at `other`, or at series that are gone; connections fetch theirs anew.
+        self.handles.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The handle to keep on a connection of `agent`.
+    pub fn agent(&self, agent: &AgentId) -> Arc<AgentMetrics> {
+        if let Some(handle) = self.handles.read().unwrap_or_else(PoisonError::into_inner).get(agent) {
+            return handle.clone();
+        }
+        let label = self.label(agent);
+        let class = |c: &str| self.requests.with_label_values(&[label, c]);
+        let handle = Arc::new(AgentMetrics {
+            classes: [class(OTHER), class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            overhead: self.overhead.with_label_values(&[self.histogram_label(agent)]),
+        });
+        if label != OTHER {
+            self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(agent.clone(), handle.clone());
+        }
+        handle
+    }
+
+    /// A 402 that was understood.
+    pub fn challenge(&self, agent: &AgentId, protocol: ProtocolId) {
+        self.challenges.with_label_values(&[self.label(agent), protocol.as_str()]).inc();
+    }
+
+    /// A payment that was sent, when its outcome is known.
+    pub fn payment(&self, agent: &AgentId, protocol: ProtocolId, network: ChainId, outcome: PaymentOutcome) {
+        let network = network.to_string();
+        self.payments.with_label_values(&[self.label(agent), protocol.as_str(), &network, outcome.as_str()]).inc();
+    }
+
+    /// Money that was signed for.
+    pub fn spend(&self, agent: &AgentId, network: ChainId, asset: &str, amount: MicroUsd) {
+        let network = network.to_string();
+        self.spend.with_label_values(&[self.label(agent), &network, asset]).inc_by(amount.display_dollars().max(0.0));
+    }
+
+    /// A payment that was refused.
+    pub fn refusal(&self, agent: &AgentId, reason: Reason) {
+        self.refusals.with_label_values(&[self.label(agent), reason.as_str()]).inc();
+    }
+
+    /// Time one step of an authorization took.
+    pub fn authorize(&self, agent: &AgentId, stage: Stage, took: Duration) {
+        self.authorize.with_label_values(&[self.histogram_label(agent), stage.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// Time from the paid request's first byte to the end of its answer.
+    pub fn paid_request(&self, agent: &AgentId, took: Duration) {
+        self.paid_request.with_label_values(&[self.histogram_label(agent)]).observe(took.as_secs_f64());
+    }
+
+    /// Sets how many authorizations of `agent` could still be used by a seller.
+    pub fn open_authorizations(&self, agent: &AgentId, count: i64) {
+        self.open_authorizations.with_label_values(&[self.label(agent)]).set(count);
+    }
+
+    /// Sets limit and remainder of one budget in its current period.
+    pub fn budget(&self, agent: &AgentId, budget: &str, limit: MicroUsd, remaining: MicroUsd) {
+        let labels = [self.label(agent), budget];
+        self.budget_limit.with_label_values(&labels).set(limit.display_dollars());
+        self.budget_remaining.with_label_values(&labels).set(remaining.display_dollars());
+    }
+
+    /// Drops all budget gauges: the next policy may not have them.
+    pub fn forget_budgets(&self) {
+        self.budget_limit.reset();
+        self.budget_remaining.reset();
+    }
+
+    /// A policy took effect.
+    pub fn policy_loaded(&self, digest: &str, at: Timestamp) {
+        self.policy_info.reset();
+        self.policy_info.with_label_values(&[digest]).set(1);
+        self.reload_time.set(at.millis() as f64 / 1e3);
+        self.reload_success.set(1);
+    }
+
+    /// The newest policy could not be loaded; the one before stays.
+    pub fn policy_failed(&self) {
+        self.reload_success.set(0);
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut out = Vec::with_capacity(16 << 10);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::warn!(%error, "metrics cannot be rendered");
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn label<'a>(&self, agent: &'a AgentId) -> &'a str {
+        // An AgentId reaches us only after authentication, so `all_agents` is bounded by the token file.
+        let own = self.all_agents || self.names.read().unwrap_or_else(PoisonError::into_inner).contains(agent);
+        if own { agent.as_str() } else { OTHER }
+    }
+
+    fn histogram_label<'a>(&self, agent: &'a AgentId) -> &'a str {
+        if self.per_agent_histograms.load(Ordering::Acquire) && self.names.read().unwrap_or_else(PoisonError::into_inner).contains(agent) {
+            agent.as_str()
+        } else if self.per_agent_histograms.load(Ordering::Acquire) {
+            OTHER
+        } else {
+            ALL
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn name(text: &str) -> AgentId {
+        text.parse().unwrap()
+    }
+
+    /// Every method once.
+    fn exercised() -> Arc<Metrics> {
+        let m = Metrics::new(false);
+        let (a, base) = (name("bot"), ChainId::new(8453).unwrap());
+        m.set_agents(std::slice::from_ref(&a));
+        let handle = m.agent(&a);
+        [100, 200, 302, 402, 502, 0, 999].into_iter().for_each(|s| handle.request(s));
+        handle.overhead(Duration::from_micros(70));
+        m.challenge(&a, ProtocolId::X402V2);
+        [PaymentOutcome::Settled, PaymentOutcome::Open, PaymentOutcome::Lost]
+            .into_iter()
+            .for_each(|o| m.payment(&a, ProtocolId::X402V1, base, o));
+        m.spend(&a, base, "USDC", MicroUsd::new(50_000));
+        m.refusal(&a, Reason::CapDay);
+        [Stage::Policy, Stage::Reserve, Stage::Sign].into_iter().for_each(|s| m.authorize(&a, s, Duration::from_millis(1)));
+        m.paid_request(&a, Duration::from_millis(80));
+        m.open_authorizations(&a, 2);
+        m.budget(&a, "caps.day", MicroUsd::new(5_000_000), MicroUsd::new(4_950_000));
+        m.policy_loaded("abc", Timestamp::from_secs(1_700_000_000));
+        m
+    }
+
+    #[test]
+    fn the_table_and_what_is_rendered_are_the_same() {
+        let text = exercised().render();
+        let mut rendered = BTreeSet::new();
+        for line in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let row = TABLE.iter().find(|r| r.name == name).unwrap_or_else(|| panic!("{name} is not in TABLE"));
+            assert_eq!(row.kind, kind, "{name}");
+            rendered.insert(name);
+            let sample = text.lines().find(|l| l.starts_with(name)).unwrap();
+            for label in row.labels {
+                assert!(sample.contains(&format!("{label}=\"")), "{sample} has no {label}");
+            }
+        }
+        let table: BTreeSet<&str> = TABLE.iter().map(|r| r.name).collect();
+        assert_eq!(rendered, table);
+        assert_eq!(table.len(), TABLE.len(), "a name stands twice");
+    }
+
+    #[test]
+    fn values_arrive_under_their_labels() {
+        let m = exercised();
+        let text = m.render();
+        for line in [
+            "tollpass_requests_total{agent=\"bot\",code_class=\"4xx\"} 1",
+            "tollpass_requests_total{agent=\"bot\",code_class=\"other\"} 2",
+            "tollpass_payments_total{agent=\"bot\",network=\"eip155:8453\",outcome=\"lost\",protocol=\"x402v1\"} 1",
+            "tollpass_spend_usd_total{agent=\"bot\",asset=\"USDC\",network=\"eip155:8453\"} 0.05",
+            "tollpass_refusals_total{agent=\"bot\",reason=\"cap_day\"} 1",
+            "tollpass_budget_remaining_usd{agent=\"bot\",budget=\"caps.day\"} 4.95",
+            "tollpass_open_authorizations{agent=\"bot\"} 2",
+            "tollpass_policy_reload_success 1",
+            "tollpass_policy_reload_timestamp_seconds 1700000000",
+            "tollpass_policy_info{digest=\"abc\"} 1",
+            "tollpass_request_overhead_seconds_bucket{agent=\"bot\",le=\"0.0001\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        m.policy_failed();
+        m.forget_budgets();
+        let text = m.render();
+        assert!(text.contains("tollpass_policy_reload_success 0") && text.contains("digest=\"abc\"") && !text.contains("caps.day"));
+        m.policy_loaded("def", Timestamp::from_secs(1));
+        assert!(!m.render().contains("digest=\"abc\""));
+    }
+
+    #[test]
+    fn unregistered_agents_share_one_label() {
+        let m = exercised();
+        for stranger in ["x1", "x2"] {
+            m.agent(&name(stranger)).request(200);
+            m.refusal(&name(stranger), Reason::UnknownAgent);
+        }
+        let text = m.render();
+        assert!(text.contains("tollpass_requests_total{agent=\"other\",code_class=\"2xx\"} 2"));
+        assert!(!text.contains("x1") && !text.contains("x2"));
+        let m = Metrics::new(true);
+        m.refusal(&name("x1"), Reason::UnknownAgent);
+        assert!(m.render().contains("tollpass_refusals_total{agent=\"x1\""));
+    }
+
+    #[test]
+    fn beyond_fifty_agents_histograms_are_one_series() {
+        let m = exercised();
+        let many: Vec<AgentId> = (0..AGENT_HISTOGRAMS).map(|i| name(&format!("a{i}"))).collect();
+        m.set_agents(&many);
+        m.agent(&many[0]).overhead(Duration::from_micros(1));
+        m.authorize(&many[1], Stage::Sign, Duration::from_micros(1));
+        m.agent(&many[2]).request(200);
+        let text = m.render();
+        let histogram_lines: Vec<&str> = text.lines().filter(|l| l.contains("_bucket{")).collect();
+        assert!(!histogram_lines.is_empty() && histogram_lines.iter().all(|l| l.contains("agent=\"all\"")), "{histogram_lines:?}");
+        assert!(text.contains("tollpass_requests_total{agent=\"a2\",code_class=\"2xx\"} 1"));
+    }
+
+    #[test]
+    fn a_handle_taken_before_registration_is_replaced() {
+        let m = Metrics::new(false);
+        m.agent(&name("late")).request(200);
+        m.set_agents(&[name("late")]);
+        m.agent(&name("late")).request(200);
+        assert!(m.render().contains("tollpass_requests_total{agent=\"late\",code_class=\"2xx\"} 1"));
+    }
+}

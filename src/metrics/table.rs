@@ -1,0 +1,81 @@
+//! The table of metrics: what `/metrics` shows is exactly this, and README repeats it.
+
+/// One metric, for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricRow {
+    /// Full name.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Label names.
+    pub labels: &'static [&'static str],
+    /// What it tells, in one sentence.
+    pub meaning: &'static str,
+}
+
+const fn row(name: &'static str, kind: &'static str, labels: &'static [&'static str], meaning: &'static str) -> MetricRow {
+    MetricRow { name, kind, labels, meaning }
+}
+
+pub(super) const REQUESTS: MetricRow =
+    row("tollpass_requests_total", "counter", &["agent", "code_class"], "Requests answered, by class of the status the agent got.");
+pub(super) const OVERHEAD: MetricRow =
+    row("tollpass_request_overhead_seconds", "histogram", &["agent"], "Time the proxy itself added to a request.");
+pub(super) const CHALLENGES: MetricRow =
+    row("tollpass_challenges_total", "counter", &["agent", "protocol"], "Answers with status 402 that were understood as a challenge.");
+pub(super) const PAYMENTS: MetricRow = row(
+    "tollpass_payments_total",
+    "counter",
+    &["agent", "protocol", "network", "outcome"],
+    "Payments sent, by outcome: settled, open (no proof either way), lost (charged, answer lost).",
+);
+pub(super) const SPEND: MetricRow =
+    row("tollpass_spend_usd_total", "counter", &["agent", "network", "asset"], "US dollars signed for; for display, the ledger is exact.");
+pub(super) const REFUSALS: MetricRow =
+    row("tollpass_refusals_total", "counter", &["agent", "reason"], "Payments refused, by leading reason code.");
+pub(super) const BUDGET_LIMIT: MetricRow = row("tollpass_budget_limit_usd", "gauge", &["agent", "budget"], "Limit of a cap, US dollars.");
+pub(super) const BUDGET_REMAINING: MetricRow =
+    row("tollpass_budget_remaining_usd", "gauge", &["agent", "budget"], "Limit minus what was spent in the current period, US dollars.");
+pub(super) const AUTHORIZE: MetricRow = row(
+    "tollpass_authorize_seconds",
+    "histogram",
+    &["agent", "stage"],
+    "Time of the steps from challenge to credential: policy, reserve, sign.",
+);
+pub(super) const PAID_REQUEST: MetricRow =
+    row("tollpass_paid_request_seconds", "histogram", &["agent"], "Time from the paid request to the end of its answer.");
+pub(super) const OPEN_AUTHORIZATIONS: MetricRow =
+    row("tollpass_open_authorizations", "gauge", &["agent"], "Signed payments that a seller could still use.");
+pub(super) const RELOAD_SUCCESS: MetricRow =
+    row("tollpass_policy_reload_success", "gauge", &[], "1 if the newest policy took effect, 0 if it is broken and the one before stays.");
+pub(super) const RELOAD_TIME: MetricRow =
+    row("tollpass_policy_reload_timestamp_seconds", "gauge", &[], "When the policy in effect was loaded, Unix time.");
+pub(super) const POLICY_INFO: MetricRow =
+    row("tollpass_policy_info", "gauge", &["digest"], "Always 1; the label is the digest of the policy in effect.");
+pub(super) const BUILD: MetricRow = row("tollpass_build_info", "gauge", &["version", "commit"], "Always 1; the labels say what runs.");
+
+/// Every metric, in the order of the README.
+pub const TABLE: &[MetricRow] = &[
+    REQUESTS,
+    OVERHEAD,
+    CHALLENGES,
+    PAYMENTS,
+    SPEND,
+    REFUSALS,
+    BUDGET_LIMIT,
+    BUDGET_REMAINING,
+    AUTHORIZE,
+    PAID_REQUEST,
+    OPEN_AUTHORIZATIONS,
+    RELOAD_SUCCESS,
+    RELOAD_TIME,
+    POLICY_INFO,
+    BUILD,
+    row("process_cpu_seconds_total", "counter", &[], "User and system CPU time, seconds."),
+    row("process_open_fds", "gauge", &[], "Open file descriptors."),
+    row("process_max_fds", "gauge", &[], "Most file descriptors the process may open."),
+    row("process_virtual_memory_bytes", "gauge", &[], "Virtual memory, bytes."),
+    row("process_resident_memory_bytes", "gauge", &[], "Resident memory, bytes."),
+    row("process_start_time_seconds", "gauge", &[], "When the process started, Unix time."),
+    row("process_threads", "gauge", &[], "Threads."),
+];

@@ -1,0 +1,147 @@
+//! One hot file: read, compare, parse, swap.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+
+use super::Target;
+use crate::policy::Source;
+
+/// The largest hot file or folder that is read.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// A hot file that could not be loaded at start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("{path}: cannot be read: {source}", path = path.display())]
+    Read {
+        /// File or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has mistakes; each a line with its place.
+    #[error("{}", .0.join("\n"))]
+    Parse(Vec<String>),
+}
+
+/// Reads a policy file, or the `*.yaml` and `*.yml` files of a folder in name order. Dot entries are skipped (a Kubernetes
+/// volume keeps its old and new generation there), links are followed.
+///
+/// # Errors
+/// The first file that cannot be read; a folder without policy files is an error too.
+pub fn read_policy_sources(path: &Path) -> io::Result<Vec<Source>> {
+    let mut left = MAX_BYTES;
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![read_source(path, &mut left)?]);
+    }
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let text = name.to_string_lossy();
+        if !text.starts_with('.') && (text.ends_with(".yaml") || text.ends_with(".yml")) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    if names.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the folder has no *.yaml or *.yml file"));
+    }
+    names.iter().map(|name| read_source(&path.join(name), &mut left)).collect()
+}
+
+fn read_source(path: &Path, left: &mut u64) -> io::Result<Source> {
+    let fail = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let size = std::fs::metadata(path).map_err(fail)?.len();
+    if size > *left {
+        return Err(fail(io::Error::new(io::ErrorKind::FileTooLarge, "hot files may have 8 MiB together")));
+    }
+    *left -= size;
+    let text = std::fs::read_to_string(path).map_err(fail)?;
+    Ok(Source { name: path.display().to_string(), text })
+}
+
+fn digest(sources: &[Source]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for s in sources {
+        for part in [&s.name, &s.text] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().into()
+}
+
+/// What the thread does to every hot file.
+pub(super) trait Recheck: Send {
+    fn path(&self) -> &Path;
+    /// Reads again and swaps if the content is new; `talk` logs also when it is not.
+    fn recheck(&mut self, talk: bool);
+}
+
+/// A target with its current value.
+pub(super) struct Hot<T> {
+    target: Target<T>,
+    current: Arc<ArcSwap<T>>,
+    epoch: u64,
+    /// What the last attempt saw, good or broken, so that a broken file is logged once.
+    seen: Result<[u8; 32], String>,
+    good: bool,
+}
+
+impl<T: Send + Sync> Hot<T> {
+    pub(super) fn load(target: Target<T>) -> Result<(Self, Arc<ArcSwap<T>>), LoadError> {
+        let sources = read_policy_sources(&target.path).map_err(|source| LoadError::Read { path: target.path.clone(), source })?;
+        let value = Arc::new((target.parse)(&sources, 1).map_err(LoadError::Parse)?);
+        let current = Arc::new(ArcSwap::new(value.clone()));
+        (target.loaded)(&value);
+        Ok((Self { target, current: current.clone(), epoch: 1, seen: Ok(digest(&sources)), good: true }, current))
+    }
+
+    fn fail(&mut self, seen: Result<[u8; 32], String>, errors: &[String]) {
+        let name = self.target.name;
+        for error in errors {
+            tracing::error!("{name} not reloaded: {error}");
+        }
+        tracing::error!(path = %self.target.path.display(), mistakes = errors.len(), "{name} is broken: the one before stays in effect");
+        (self.seen, self.good) = (seen, false);
+        (self.target.failed)();
+    }
+}
+
+impl<T: Send + Sync> Recheck for Hot<T> {
+    fn path(&self) -> &Path {
+        &self.target.path
+    }
+
+    fn recheck(&mut self, talk: bool) {
+        let name = self.target.name;
+        let read = read_policy_sources(&self.target.path);
+        let seen = read.as_ref().map(|s| digest(s)).map_err(ToString::to_string);
+        if seen == self.seen {
+            if talk {
+                tracing::info!(good = self.good, "{name} is unchanged");
+            }
+            return;
+        }
+        let sources = match read {
+            Ok(sources) => sources,
+            Err(error) => return self.fail(seen, &[error.to_string()]),
+        };
+        match (self.target.parse)(&sources, self.epoch + 1) {
+            Ok(value) => {
+                let value = Arc::new(value);
+                self.epoch += 1;
+                (self.seen, self.good) = (seen, true);
+                self.current.store(value.clone());
+                (self.target.loaded)(&value);
+                tracing::info!(epoch = self.epoch, files = sources.len(), "{name} reloaded");
+            }
+            Err(errors) => self.fail(seen, &errors),
+        }
+    }
+}
