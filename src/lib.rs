@@ -3,7 +3,6 @@ pub mod agents;
 pub mod app;
 pub mod clock;
 pub mod config;
-#[macro_use]
 pub mod failpoint;
 pub mod ledger;
 pub mod metrics;
@@ -14,4 +13,7 @@ pub mod proxy;
 pub mod reload;
 pub mod signer;
 pub mod telemetry;
+pub mod state;
 pub mod treasurer;
+
+pub(crate) use failpoint::failpoint;
