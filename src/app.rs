@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Part, Readiness};
 use crate::config::{Config, SignerConfig};
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
@@ -20,7 +20,7 @@ use crate::proxy::{Parts, Proxy, server};
 use crate::reload::{self, Reloader};
 use crate::signer::Signer;
 use crate::treasurer::Treasurer;
-use crate::{clock, state};
+use crate::{clock, net, state};
 
 /// One signature may take this long.
 const SIGN_DEADLINE: Duration = Duration::from_secs(2);
@@ -75,7 +75,7 @@ impl App {
     pub fn bind(config: &Config, options: ServeOptions) -> Result<Self> {
         state::prepare(config)?;
         let metrics = Metrics::new(config.metrics.all_agents);
-        let readiness = Arc::new(Readiness::default());
+        let readiness = Readiness::new();
         let ledger = open_ledger(config, options)?;
         let signer = start_signer(config)?;
         let mut hot = reload::Builder::new(reload::Timing::default());
@@ -97,10 +97,9 @@ impl App {
             let shown = || format!("cannot listen on {address} (listen.{key})");
             let listener = money.block_on(tokio::net::TcpListener::bind(address)).with_context(shown)?;
             let bound = listener.local_addr().with_context(shown)?;
-            let sources = proxy.clone();
-            let handler = admin::handler(metrics.clone(), readiness.clone(), move || sources.refresh_gauges());
+            let handler = operator_pages(metrics.clone(), readiness.clone(), proxy.clone());
             let mut stopped = admin_stopped.clone();
-            money.spawn(crate::net::serve(listener, handler, async move {
+            money.spawn(net::serve(listener, handler, async move {
                 let _ = stopped.wait_for(|s| *s).await;
             }));
             Ok(Some(bound))
@@ -110,10 +109,11 @@ impl App {
         proxy.set_own([Some(proxy_address), admin_address, health_address].into_iter().flatten().collect());
         let workers = start_workers(&proxy, listeners, &stopped, config.drain.unpaid)?;
         let reloader = hot.start().context("cannot watch the policy")?;
-        readiness.policy(true);
-        readiness.authority(true);
-        readiness.listener(true);
-        readiness.ledger(true);
+        let store = ledger.clone();
+        readiness.ledger(move || store.available());
+        for part in Part::ALL {
+            readiness.set(part, true);
+        }
         Ok(Self { proxy_address, admin_address, health_address, signer_kind: kind, proxy, readiness, ledger, money, workers, stop, stop_admin, reloader })
     }
 
@@ -123,7 +123,7 @@ impl App {
     /// If the ledger could not be flushed.
     pub fn drain(self, paid: Duration) -> Result<()> {
         tracing::info!("draining");
-        self.readiness.draining();
+        self.readiness.drain();
         let deadline = Instant::now() + paid;
         let _ = self.stop.send(true);
         for worker in self.workers {
@@ -144,6 +144,17 @@ impl App {
         drop(self.ledger);
         flushed.context("the ledger could not be flushed")
     }
+}
+
+/// The operator's pages; the computed gauges are brought up to date before each scrape.
+fn operator_pages(metrics: Arc<Metrics>, readiness: Arc<Readiness>, proxy: Arc<Proxy>) -> net::Handler {
+    let pages = admin::handler(metrics, readiness);
+    Arc::new(move |request| {
+        if request.uri().path() == "/metrics" {
+            proxy.refresh_gauges();
+        }
+        pages(request)
+    })
 }
 
 fn open_ledger(config: &Config, options: ServeOptions) -> Result<Ledger> {
@@ -202,13 +213,11 @@ fn announce(app: &App, json: bool) -> Result<()> {
 async fn wait_for_stop(app: &App) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = hup.recv() => app.reloader.poke(),
-            _ = tick.tick() => app.readiness.ledger(app.ledger.available()),
         }
     }
 }

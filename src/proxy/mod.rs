@@ -14,6 +14,7 @@ mod kept;
 mod live;
 mod paid;
 mod paywall;
+mod record;
 mod replay;
 pub(crate) mod server;
 mod tls;
