@@ -36,7 +36,9 @@ impl FromStr for AssetId {
 
 /// Not a CAIP-19 id of an ERC-20 token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an asset: write CAIP-19 such as eip155:8453/erc20:0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913 (a mixed-case address must have its EIP-55 checksum)")]
+#[error(
+    "not an asset: write CAIP-19 such as eip155:8453/erc20:0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913 (a mixed-case address must have its EIP-55 checksum)"
+)]
 pub struct AssetIdError;
 
 /// Parses a 20-byte `0x` address: one case throughout, or a correct EIP-55 checksum (x402 reference §11.6).
@@ -118,7 +120,13 @@ mod tests {
         assert!(parse_address("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913").is_some());
         assert!(parse_address("0x833589fcd6edb6e08f4c7c32d4f71b54bda02913").is_some());
         assert!(parse_address("0x833589FCD6EDB6E08F4C7C32D4F71B54BDA02913").is_some());
-        for bad in ["0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02914", "833589fcd6edb6e08f4c7c32d4f71b54bda02913", "0x8335", "0X833589fcd6edb6e08f4c7c32d4f71b54bda02913", "0x833589fcd6edb6e08f4c7c32d4f71b54bda0291g"] {
+        for bad in [
+            "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02914",
+            "833589fcd6edb6e08f4c7c32d4f71b54bda02913",
+            "0x8335",
+            "0X833589fcd6edb6e08f4c7c32d4f71b54bda02913",
+            "0x833589fcd6edb6e08f4c7c32d4f71b54bda0291g",
+        ] {
             assert!(parse_address(bad).is_none(), "{bad}");
         }
     }
@@ -127,9 +135,18 @@ mod tests {
     fn known_domain_separators_come_out_of_the_table() {
         // Read from the token contracts on chain; x402 reference §10.
         let known = [
-            ("eip155:8453/erc20:0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "0x02fa7265e7c5d81118673727957699e4d68f74cd74b7db77da710fe8a2c7834f"),
-            ("eip155:84532/erc20:0x036CbD53842c5426634e7929541eC2318f3dCF7e", "0x71f17a3b2ff373b803d70a5a07c046c1a2bc8e89c09ef722fcb047abe94c9818"),
-            ("eip155:143/erc20:0x754704Bc059F8C67012fEd69BC8A327a5aafb603", "0xfe22123edc0dd4aeb912eb7948c5f0e531592c2053b3067612f427db342c93c6"),
+            (
+                "eip155:8453/erc20:0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913",
+                "0x02fa7265e7c5d81118673727957699e4d68f74cd74b7db77da710fe8a2c7834f",
+            ),
+            (
+                "eip155:84532/erc20:0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+                "0x71f17a3b2ff373b803d70a5a07c046c1a2bc8e89c09ef722fcb047abe94c9818",
+            ),
+            (
+                "eip155:143/erc20:0x754704Bc059F8C67012fEd69BC8A327a5aafb603",
+                "0xfe22123edc0dd4aeb912eb7948c5f0e531592c2053b3067612f427db342c93c6",
+            ),
         ];
         let table = AssetTable::shipped();
         for (id, separator) in known {

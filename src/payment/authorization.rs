@@ -94,11 +94,7 @@ impl Signed {
             1 | 28 => true,
             _ => return Err(SignedError::Parity),
         };
-        let signature = Signature::new(
-            U256::from_be_slice(&rsv[..32]),
-            U256::from_be_slice(&rsv[32..64]),
-            parity,
-        );
+        let signature = Signature::new(U256::from_be_slice(&rsv[..32]), U256::from_be_slice(&rsv[32..64]), parity);
         if signature.normalize_s().is_some() {
             return Err(SignedError::HighS);
         }
@@ -139,4 +135,3 @@ pub enum SignedError {
     #[error("signature was made by another key")]
     WrongSigner,
 }
-

@@ -13,9 +13,8 @@ pub struct ChainId(u64);
 const MAX_ID: u64 = (1 << 53) - 1;
 
 /// Chains whose tokens are worth nothing. They are payable only where an entry names them (M2.3).
-const TESTNETS: [u64; 17] = [
-    84532, 11155111, 43113, 80002, 11124, 1328, 324705682, 2201, 421614, 11142220, 51, 181228, 31611, 72344, 31337, 1337, 11155420,
-];
+const TESTNETS: [u64; 17] =
+    [84532, 11155111, 43113, 80002, 11124, 1328, 324705682, 2201, 421614, 11142220, 51, 181228, 31611, 72344, 31337, 1337, 11155420];
 
 impl ChainId {
     /// The chain with this EIP-155 id; `None` outside the legal range.
@@ -66,7 +65,19 @@ mod tests {
     fn only_the_canonical_form_is_a_chain() {
         assert_eq!("eip155:8453".parse(), Ok(ChainId(8453)));
         assert_eq!("eip155:9007199254740991".parse(), Ok(ChainId(MAX_ID)));
-        for bad in ["eip155:0", "eip155:08453", "eip155:0x2105", "EIP155:8453", "eip155:*", "eip155:", "base", "eip155:9007199254740992", "eip155: 1", "eip155:+1", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"] {
+        for bad in [
+            "eip155:0",
+            "eip155:08453",
+            "eip155:0x2105",
+            "EIP155:8453",
+            "eip155:*",
+            "eip155:",
+            "base",
+            "eip155:9007199254740992",
+            "eip155: 1",
+            "eip155:+1",
+            "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
+        ] {
             assert_eq!(bad.parse::<ChainId>(), Err(ChainIdError), "{bad}");
         }
     }

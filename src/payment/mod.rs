@@ -23,7 +23,7 @@ pub use chain::{ChainId, ChainIdError};
 pub use offer::{Challenge, Flow, Offer, ProtocolId, Rejected, Scheme, TransferMethod, WireEntry};
 pub use party::{AgentId, NameError, Payee, Payer, SessionName};
 pub use purchase::{Nonce, PurchaseId, RequestKey};
-pub use reason::Reason;
+pub use reason::{Reason, Retry};
 pub use receipt::Receipt;
 pub use text::SellerText;
 pub use time::Timestamp;

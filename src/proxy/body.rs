@@ -1,0 +1,160 @@
+//! The bodies that pass through: towards the agent and towards the seller.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::exchange::PaidBody;
+use super::replay::Tee;
+
+/// Any failure while a body streams.
+pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body on its way to the agent.
+pub(super) enum AgentBody {
+    /// Nothing.
+    Empty,
+    /// A document of ours.
+    Full(Option<Bytes>),
+    /// The seller's, as it arrives.
+    Upstream(Timed),
+    /// The seller's, of which a first part was read while looking for a challenge.
+    Prefixed(VecDeque<Bytes>, Option<Timed>),
+    /// A paid answer out of its exchange.
+    Paid(PaidBody),
+}
+
+impl Body for AgentBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Prefixed(prefix, rest) => match (prefix.pop_front(), rest) {
+                (Some(chunk), _) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+                (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
+                (None, None) => Poll::Ready(None),
+            },
+            Self::Paid(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty | Self::Full(None) => true,
+            Self::Full(Some(_)) => false,
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Prefixed(prefix, rest) => prefix.is_empty() && rest.as_ref().is_none_or(Body::is_end_stream),
+            Self::Paid(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Full(None) => SizeHint::with_exact(0),
+            Self::Full(Some(b)) => SizeHint::with_exact(b.len() as u64),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Prefixed(prefix, rest) => {
+                let head: u64 = prefix.iter().map(|b| b.len() as u64).sum();
+                match rest.as_ref().map_or(Some(0), |r| r.size_hint().exact()) {
+                    Some(tail) => SizeHint::with_exact(head + tail),
+                    None => SizeHint::default(),
+                }
+            }
+            Self::Paid(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A seller's body with an idle time-out: a stream may last for ever, but not stand still for ever.
+///
+/// The timer exists only while the body is waited for, so a body that is already there costs no timer.
+pub(super) struct Timed {
+    inner: Incoming,
+    idle: Duration,
+    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Timed {
+    pub(super) const fn new(inner: Incoming, idle: Duration) -> Self {
+        Self { inner, idle, waiting: None }
+    }
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            self.waiting = None;
+            return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
+        }
+        let idle = self.idle;
+        let sleep = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Some(Err("the seller's body stood still for too long".into()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body on its way to a seller.
+pub(super) enum SellerBody {
+    /// Nothing.
+    Empty,
+    /// The agent's, as it arrives; not kept.
+    Agent(Incoming),
+    /// The agent's, kept while it passes.
+    Tee(Tee),
+    /// A kept one, sent again. Chunks share memory with the kept copy.
+    Kept(VecDeque<Bytes>),
+}
+
+impl Body for SellerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Agent(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Tee(body) => Pin::new(body).poll_frame(cx),
+            Self::Kept(chunks) => Poll::Ready(chunks.pop_front().map(|c| Ok(Frame::data(c)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Agent(body) => body.is_end_stream(),
+            Self::Tee(body) => body.is_end_stream(),
+            Self::Kept(chunks) => chunks.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Agent(body) => body.size_hint(),
+            Self::Tee(body) => body.size_hint(),
+            Self::Kept(chunks) => SizeHint::with_exact(chunks.iter().map(|c| c.len() as u64).sum()),
+        }
+    }
+}

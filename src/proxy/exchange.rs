@@ -1,0 +1,499 @@
+//! One paid exchange: an answer that is produced once and read by whoever waits for it.
+//!
+//! The money runtime writes, an agent's connection reads through a bounded window. When the agent hangs up the writer goes
+//! on to the keep limit, so that an identical request can attach and read from the start (M1.1, M1.6).
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{HeaderMap, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::body::BodyError;
+use super::io::Unflushed;
+use crate::payment::{PurchaseId, Reason};
+use crate::policy::Refusal;
+
+/// Unread bytes the writer may be ahead of its reader.
+const WINDOW: usize = 256 * 1024;
+
+/// Largest answer that is kept for an agent that hung up.
+pub(super) const KEEP_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Why an exchange has no answer.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// Not paid, and why.
+    Refused(Refusal),
+    /// Paid or not: no answer came.
+    Broken(Reason),
+}
+
+/// An answer's head, cloneable.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+}
+
+impl From<&Parts> for Head {
+    fn from(parts: &Parts) -> Self {
+        Self { status: parts.status, headers: parts.headers.clone() }
+    }
+}
+
+/// What the waiter gets first.
+enum First {
+    Head(Head),
+    Failed(Failure),
+    /// Another exchange has the answer (adoption).
+    Elsewhere(Arc<Exchange>),
+}
+
+/// How the body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Complete,
+    Cut,
+}
+
+/// Whether somebody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiter {
+    Live,
+    Gone,
+    /// The whole answer was flushed to it, or it was sent elsewhere.
+    Served,
+    /// Nobody can attach any more.
+    Retired,
+}
+
+#[derive(Default)]
+struct Wakers {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+struct State {
+    first: Option<First>,
+    /// Chunks from `start` on; those before were read and dropped.
+    chunks: Vec<Bytes>,
+    start: usize,
+    bytes: usize,
+    next: usize,
+    unread: usize,
+    trailers: Option<HeaderMap>,
+    end: Option<End>,
+    waiter: Waiter,
+    wakers: Wakers,
+}
+
+/// See the module documentation.
+pub(super) struct Exchange {
+    state: Mutex<State>,
+    /// Tells the ledger at once that the purchase is an orphan again.
+    on_gone: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Exchange")
+    }
+}
+
+impl Exchange {
+    /// A new exchange with a live waiter.
+    pub(super) fn new() -> Arc<Self> {
+        let state = State {
+            first: None,
+            chunks: Vec::new(),
+            start: 0,
+            bytes: 0,
+            next: 0,
+            unread: 0,
+            trailers: None,
+            end: None,
+            waiter: Waiter::Live,
+            wakers: Wakers::default(),
+        };
+        Arc::new(Self { state: Mutex::new(state), on_gone: OnceLock::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = f(&mut state);
+        let Wakers { reader, writer } = std::mem::take(&mut state.wakers);
+        drop(state);
+        reader.into_iter().chain(writer).for_each(Waker::wake);
+        result
+    }
+
+    // --- the writing side, on the money runtime ---
+
+    /// True while an agent waits for this answer.
+    pub(super) fn wanted(&self) -> bool {
+        self.lock().waiter == Waiter::Live
+    }
+
+    pub(super) fn answer(&self, head: Head) {
+        self.change(|s| s.first = Some(First::Head(head)));
+    }
+
+    pub(super) fn fail(&self, failure: Failure) {
+        self.change(|s| {
+            s.first = Some(First::Failed(failure));
+            s.end = Some(End::Cut);
+        });
+    }
+
+    /// Sends the waiter to `other`; false if the waiter is gone, and the purchase an orphan again.
+    pub(super) fn hand_over(&self, other: &Arc<Self>) -> bool {
+        self.change(|s| {
+            let live = s.waiter == Waiter::Live;
+            if live {
+                s.first = Some(First::Elsewhere(other.clone()));
+                s.waiter = Waiter::Served;
+            }
+            s.end = Some(End::Cut);
+            live
+        })
+    }
+
+    /// Adds a chunk once there is room. False: nobody reads and it is too large to keep, so stop reading.
+    pub(super) async fn push(&self, chunk: Bytes) -> bool {
+        std::future::poll_fn(|cx| {
+            let mut s = self.lock();
+            if s.waiter == Waiter::Live && s.unread > WINDOW {
+                s.wakers.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.change(|s| {
+            s.bytes += chunk.len();
+            s.unread += chunk.len();
+            s.chunks.push(chunk);
+            if s.bytes > KEEP_LIMIT {
+                s.forget_read();
+            }
+            s.waiter == Waiter::Live || s.bytes <= KEEP_LIMIT
+        })
+    }
+
+    pub(super) fn trailers(&self, trailers: HeaderMap) {
+        self.change(|s| s.trailers = Some(trailers));
+    }
+
+    pub(super) fn finish(&self, complete: bool) {
+        self.change(|s| s.end = Some(if complete { End::Complete } else { End::Cut }));
+    }
+
+    /// Waits until the waiter was served or left. True: served.
+    pub(super) async fn settled(&self) -> bool {
+        std::future::poll_fn(|cx| {
+            let mut s = self.lock();
+            match s.waiter {
+                Waiter::Live => {
+                    s.wakers.writer = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                Waiter::Gone | Waiter::Retired => Poll::Ready(false),
+                Waiter::Served => Poll::Ready(true),
+            }
+        })
+        .await
+    }
+
+    /// Runs `f` whenever the waiter goes away, now if it already has.
+    pub(super) fn when_gone(&self, f: impl Fn() + Send + Sync + 'static) {
+        let f = Box::new(f);
+        if self.lock().waiter == Waiter::Gone {
+            f();
+        }
+        let _ = self.on_gone.set(f);
+    }
+
+    /// Closes the exchange to further waiters; false if one attached in the meantime.
+    pub(super) fn retire(&self) -> bool {
+        self.change(|s| {
+            let alone = s.waiter == Waiter::Gone;
+            if alone {
+                s.waiter = Waiter::Retired;
+            }
+            alone
+        })
+    }
+
+    /// The complete answer, if every byte of it is still here.
+    pub(super) fn whole(&self) -> Option<(Head, Vec<Bytes>)> {
+        let s = self.lock();
+        match (&s.first, s.end, s.start) {
+            (Some(First::Head(head)), Some(End::Complete), 0) => Some((head.clone(), s.chunks.clone())),
+            _ => None,
+        }
+    }
+
+    // --- the reading side, on a worker ---
+
+    /// Becomes the waiter of a running exchange; false if its beginning is gone or somebody else waits.
+    fn attach(&self) -> bool {
+        self.change(|s| {
+            let possible = s.waiter == Waiter::Gone && s.start == 0 && s.end != Some(End::Cut);
+            if possible {
+                s.waiter = Waiter::Live;
+                s.next = 0;
+                s.unread = s.bytes;
+            }
+            possible
+        })
+    }
+
+    /// The agent hung up, or its connection died before the answer was flushed.
+    pub(super) fn waiter_gone(&self) {
+        let elsewhere = self.change(|s| {
+            if s.waiter == Waiter::Live {
+                s.waiter = Waiter::Gone;
+                return None;
+            }
+            match &s.first {
+                Some(First::Elsewhere(other)) => Some(other.clone()),
+                _ => None,
+            }
+        });
+        match (elsewhere, self.on_gone.get()) {
+            (Some(other), _) => other.waiter_gone(),
+            (None, Some(tell)) => tell(),
+            (None, None) => {}
+        }
+    }
+
+    /// The answer was flushed whole.
+    pub(super) fn delivered(&self) {
+        self.change(|s| s.waiter = Waiter::Served);
+    }
+}
+
+impl State {
+    /// Drops what the reader has had; from then on nobody can attach.
+    fn forget_read(&mut self) {
+        if self.waiter == Waiter::Live && self.next > self.start {
+            self.chunks.drain(..self.next - self.start);
+            self.start = self.next;
+        }
+    }
+}
+
+/// The agent's hold on an exchange while it waits for the head; dropping it means the agent hung up.
+pub(super) struct Waiting {
+    exchange: Option<Arc<Exchange>>,
+}
+
+impl Waiting {
+    pub(super) const fn new(exchange: Arc<Exchange>) -> Self {
+        Self { exchange: Some(exchange) }
+    }
+
+    /// The answer, or why there is none. `head_only` for HEAD requests.
+    pub(super) async fn response(mut self, unflushed: &Arc<Unflushed>) -> Result<Response<PaidBody>, Failure> {
+        loop {
+            let Some(exchange) = self.exchange.clone() else { return Err(Failure::Broken(Reason::Internal)) };
+            let first = std::future::poll_fn(|cx| {
+                let mut s = exchange.lock();
+                match &s.first {
+                    None => {
+                        s.wakers.reader = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                    Some(First::Head(head)) => Poll::Ready(Ok(Ok(head.clone()))),
+                    Some(First::Failed(failure)) => Poll::Ready(Ok(Err(failure.clone()))),
+                    Some(First::Elsewhere(other)) => Poll::Ready(Err(other.clone())),
+                }
+            })
+            .await;
+            match first {
+                Err(other) => self.exchange = Some(other),
+                Ok(Err(failure)) => {
+                    self.exchange = None;
+                    exchange.delivered();
+                    return Err(failure);
+                }
+                Ok(Ok(head)) => {
+                    self.exchange = None;
+                    let mut response = Response::new(PaidBody { exchange, unflushed: unflushed.clone(), done: false });
+                    *response.status_mut() = head.status;
+                    *response.headers_mut() = head.headers;
+                    return Ok(response);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.waiter_gone();
+        }
+    }
+}
+
+/// The body of a paid answer as the agent's connection reads it.
+pub(super) struct PaidBody {
+    exchange: Arc<Exchange>,
+    unflushed: Arc<Unflushed>,
+    done: bool,
+}
+
+impl Body for PaidBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let exchange = self.exchange.clone();
+        let mut s = exchange.lock();
+        let at = s.next - s.start;
+        if let Some(chunk) = s.chunks.get(at).cloned() {
+            s.next += 1;
+            s.unread = s.unread.saturating_sub(chunk.len());
+            if s.bytes > KEEP_LIMIT {
+                s.forget_read();
+            }
+            let writer = s.wakers.writer.take();
+            self.done = s.read_out();
+            drop(s);
+            writer.into_iter().for_each(Waker::wake);
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        match s.end {
+            None => {
+                s.wakers.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(End::Cut) => Poll::Ready(Some(Err("the seller's answer was cut short".into()))),
+            Some(End::Complete) => {
+                self.done = true;
+                Poll::Ready(s.trailers.take().map(|t| Ok(Frame::trailers(t))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exchange.lock().read_out()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let s = self.exchange.lock();
+        if s.end == Some(End::Complete) && s.trailers.is_none() { SizeHint::with_exact(s.unread as u64) } else { SizeHint::default() }
+    }
+}
+
+impl State {
+    fn read_out(&self) -> bool {
+        self.end == Some(End::Complete) && self.next - self.start == self.chunks.len() && self.trailers.is_none()
+    }
+}
+
+impl Drop for PaidBody {
+    fn drop(&mut self) {
+        // hyper drops a body when its last byte is in the write buffer, or when the connection is gone.
+        if self.done || self.exchange.lock().read_out() {
+            self.unflushed.set(self.exchange.clone());
+        } else {
+            self.exchange.waiter_gone();
+        }
+    }
+}
+
+/// The exchanges that run, by purchase: where an identical request attaches.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    running: Mutex<HashMap<PurchaseId, Arc<Exchange>>>,
+}
+
+impl Exchanges {
+    pub(super) fn insert(&self, id: PurchaseId, exchange: Arc<Exchange>) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id, exchange);
+    }
+
+    pub(super) fn remove(&self, id: &PurchaseId) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// The running exchange of `id` with its waiter's place taken, if it can still be read from the start.
+    pub(super) fn attach(&self, id: &PurchaseId) -> Option<Arc<Exchange>> {
+        let exchange = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()?;
+        exchange.attach().then_some(exchange)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn head() -> Head {
+        Head { status: StatusCode::OK, headers: HeaderMap::new() }
+    }
+
+    fn run<T>(f: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(f)
+    }
+
+    #[test]
+    fn an_answer_is_consumed_only_when_it_was_flushed() {
+        run(async {
+            let exchange = Exchange::new();
+            exchange.answer(head());
+            assert!(exchange.push(Bytes::from_static(b"hello")).await);
+            exchange.finish(true);
+            let unflushed = Arc::new(Unflushed::default());
+            let response = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap();
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(&bytes[..], b"hello");
+            assert!(exchange.wanted(), "read but not flushed");
+            drop(super::super::io::AgentIo::new(tokio::io::empty(), unflushed));
+            assert!(!exchange.settled().await, "the connection died before the flush");
+        });
+    }
+
+    #[test]
+    fn m1_1_an_identical_request_attaches_and_reads_from_the_start() {
+        run(async {
+            let exchanges = Exchanges::default();
+            let id = PurchaseId::from_bytes([1; 16]);
+            let exchange = Exchange::new();
+            exchanges.insert(id, exchange.clone());
+            assert!(exchanges.attach(&id).is_none(), "somebody waits");
+            drop(Waiting::new(exchange.clone()));
+            exchange.answer(head());
+            assert!(exchange.push(Bytes::from_static(b"a")).await);
+            assert!(exchanges.attach(&id).is_some());
+            assert!(exchanges.attach(&id).is_none(), "one to one");
+            exchange.push(Bytes::from_static(b"b")).await;
+            exchange.finish(true);
+            let response = Waiting::new(exchange.clone()).response(&Arc::default()).await.unwrap();
+            assert_eq!(&response.into_body().collect().await.unwrap().to_bytes()[..], b"ab");
+        });
+    }
+
+    #[test]
+    fn m1_6_past_the_keep_limit_nobody_reads_on() {
+        run(async {
+            let exchange = Exchange::new();
+            drop(Waiting::new(exchange.clone()));
+            let chunk = Bytes::from(vec![0; KEEP_LIMIT / 2 + 1]);
+            assert!(exchange.push(chunk.clone()).await);
+            assert!(!exchange.push(chunk).await);
+        });
+    }
+}

@@ -1,0 +1,260 @@
+//! The unpaid path: normalise, send, stream back. Only a 402 leaves it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use http::header::{HOST, HeaderValue, LOCATION};
+use http::uri::Authority;
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body, Incoming};
+
+use super::agent::{Caller, identify};
+use super::body::{AgentBody, SellerBody, Timed};
+use super::paywall::{self, Repeatable};
+use super::replay::Replay;
+use super::server::Connection;
+use super::upstream::{SendError, Sender, Target};
+use super::{connect, error, headers};
+use crate::payment::Reason;
+use crate::policy::Host;
+use crate::protocol;
+
+/// Answers one request of an agent's connection. Never fails: a failure is an answer too.
+pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>) -> Response<AgentBody> {
+    if request.method() == http::Method::CONNECT && conn.tunnel.is_none() {
+        return connect::serve(&conn, request).await;
+    }
+    let (caller, target) = match route(&conn, &request) {
+        Ok(found) => found,
+        Err(reason) => return error::failure(reason),
+    };
+    if headers::is_loop(request.headers(), &conn.proxy.pseudonym) {
+        return error::failure(Reason::Loop);
+    }
+    let carries_payment = protocol::carries_payment(request.headers());
+    prepare(&conn, &mut request, &target);
+    forward(&conn, &caller, &target, request, carries_payment).await
+}
+
+/// Who asks, and what for. Inside a tunnel both were decided by the CONNECT request.
+fn route(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Target), Reason> {
+    match &conn.tunnel {
+        Some(tunnel) => {
+            check_inner_host(request, &tunnel.target)?;
+            Ok((tunnel.caller.clone(), tunnel.target.clone()))
+        }
+        None => {
+            let target = absolute_target(request.uri())?;
+            Ok((identify(&conn.proxy, request.headers(), conn.peer)?, target))
+        }
+    }
+}
+
+/// The target of an absolute-form request; anything else on the proxy port is not for us (421).
+fn absolute_target(uri: &Uri) -> Result<Target, Reason> {
+    let https = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        Some(_) => return Err(Reason::BadRequest),
+        None => return Err(Reason::Misdirected),
+    };
+    let authority = uri.authority().ok_or(Reason::BadRequest)?;
+    let (host, port) = split_authority(authority)?;
+    Ok(Target { https, host, port: port.unwrap_or(if https { 443 } else { 80 }) })
+}
+
+/// Host and port of an authority without user information.
+pub(super) fn split_authority(authority: &Authority) -> Result<(Host, Option<u16>), Reason> {
+    if authority.as_str().contains('@') {
+        return Err(Reason::BadRequest);
+    }
+    let host = Host::parse(authority.host()).map_err(|_| Reason::BadRequest)?;
+    let port = match authority.port() {
+        None => None,
+        Some(port) => Some(port.as_str().parse().ok().filter(|p| *p != 0).ok_or(Reason::BadRequest)?),
+    };
+    Ok((host, port))
+}
+
+/// Inside a tunnel the CONNECT authority decides; an inner Host or absolute form that names another one is refused.
+fn check_inner_host(request: &Request<Incoming>, target: &Target) -> Result<(), Reason> {
+    let same = |authority: &Authority| {
+        split_authority(authority).is_ok_and(|(host, port)| {
+            let default = if target.https { 443 } else { 80 };
+            host == target.host && (port.unwrap_or(default) == target.port || port.is_none())
+        })
+    };
+    if let Some(authority) = request.uri().authority()
+        && !same(authority)
+    {
+        return Err(Reason::Misdirected);
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Ok(()),
+        (Some(_), Some(_)) => Err(Reason::BadRequest),
+        (Some(host), None) => match host.to_str().ok().and_then(|h| h.parse::<Authority>().ok()) {
+            Some(authority) if same(&authority) => Ok(()),
+            _ => Err(Reason::Misdirected),
+        },
+    }
+}
+
+/// Origin-form, one Host from the target, no hop-by-hop fields.
+fn prepare(conn: &Connection, request: &mut Request<Incoming>, target: &Target) {
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    *request.version_mut() = Version::HTTP_11;
+    headers::clean_request(request.headers_mut(), &conn.proxy.via);
+    if let Ok(host) = HeaderValue::try_from(target.authority()) {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+async fn forward(conn: &Connection, caller: &Caller, target: &Target, request: Request<Incoming>, carries_payment: bool) -> Response<AgentBody> {
+    let arrived = Instant::now();
+    let payable = conn.payable(caller, target);
+    let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment };
+    let progress = Arc::new(AtomicU64::new(0));
+    let (parts, body) = request.into_parts();
+    let body = if body.is_end_stream() {
+        SellerBody::Empty
+    } else if payable {
+        let replay = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), progress.clone());
+        let tee = SellerBody::Tee(replay.tee());
+        repeatable.copy = Some((parts.headers.clone(), Some(replay)));
+        tee
+    } else {
+        SellerBody::Agent(body)
+    };
+    if payable && repeatable.copy.is_none() {
+        repeatable.copy = Some((parts.headers.clone(), None));
+    }
+    let key = (caller.agent.clone(), target.clone());
+    let (response, added) = match exchange(conn, &key, Request::from_parts(parts, body), &progress, arrived).await {
+        Ok(done) => done,
+        Err(reason) => {
+            let response = error::failure(reason);
+            caller.metrics.request(response.status().as_u16());
+            return response;
+        }
+    };
+    let response = respond(conn, caller, target, repeatable, response).await;
+    caller.metrics.request(response.status().as_u16());
+    caller.metrics.overhead(added);
+    response
+}
+
+async fn respond(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, response: Response<Incoming>) -> Response<AgentBody> {
+    if response.status() == StatusCode::PAYMENT_REQUIRED {
+        return paywall::answer(conn, caller, target, request, response).await;
+    }
+    if response.status().is_redirection() && conn.proxy.treasurer.redirects().any() {
+        follow_free_hop(conn, caller, target, &request.uri, &response);
+    }
+    let idle = conn.proxy.idle;
+    let mut response = response.map(|body| AgentBody::Upstream(Timed::new(body, idle)));
+    headers::clean_response(response.headers_mut());
+    response
+}
+
+/// A free redirect in the middle of a chain of paid ones carries the chain on (M1.7).
+fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Uri, response: &Response<Incoming>) {
+    let from = target.url(uri.path_and_query().map_or("/", |p| p.as_str()));
+    if let Some(to) = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| resolve_location(&from, l)) {
+        let treasurer = &conn.proxy.treasurer;
+        treasurer.redirects().free(&caller.agent, caller.session.as_ref(), from, to, treasurer.now().now);
+    }
+}
+
+/// The absolute URL, without fragment, that a `Location` means at `base` (RFC 9110 §10.2.2). Dot segments are left alone:
+/// a chain is looked up by the URL the agent then asks for.
+pub(super) fn resolve_location(base: &str, location: &str) -> Option<String> {
+    let location = location.split('#').next()?;
+    let base: Uri = base.parse().ok()?;
+    let uri: Uri = if location.starts_with("//") { format!("{}:{location}", base.scheme_str()?).parse().ok()? } else { location.parse().ok()? };
+    let target = match uri.authority() {
+        Some(_) => absolute_target(&uri).ok()?,
+        None => absolute_target(&base).ok()?,
+    };
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    if uri.authority().is_none() && !location.starts_with('/') {
+        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        return Some(target.url(&format!("{folder}/{}", path.trim_start_matches('/'))));
+    }
+    Some(target.url(path))
+}
+
+/// Sends on the pinned, a pooled or a new connection; a request that was never sent is sent again on a new one.
+async fn exchange(
+    conn: &Connection,
+    key: &(crate::payment::AgentId, Target),
+    mut request: Request<SellerBody>,
+    progress: &AtomicU64,
+    arrived: Instant,
+) -> Result<(Response<Incoming>, Duration), Reason> {
+    let dialer = &conn.proxy.dialer;
+    let mut waited = Duration::ZERO;
+    loop {
+        let (mut sender, fresh) = match take_ready(conn, key).await {
+            Some(sender) => (sender, false),
+            None => {
+                let dialling = Instant::now();
+                let sender = dialer.http(&key.1).await?;
+                waited += dialling.elapsed();
+                (sender, true)
+            }
+        };
+        let sent = Instant::now();
+        match dialer.exchange(&mut sender, request, Some(progress)).await {
+            Ok(response) => {
+                waited += sent.elapsed();
+                conn.pin(key.clone(), sender);
+                return Ok((response, arrived.elapsed().saturating_sub(waited)));
+            }
+            Err(SendError::NotSent(unsent)) if !fresh => request = *unsent,
+            Err(SendError::NotSent(_)) => return Err(Reason::UpstreamClosed),
+            Err(SendError::Failed(reason)) => return Err(reason),
+        }
+    }
+}
+
+async fn take_ready(conn: &Connection, key: &(crate::payment::AgentId, Target)) -> Option<Sender> {
+    if let Some(mut sender) = conn.unpin(key) {
+        // The previous answer was passed on whole, so this is at most a turn of the connection's task.
+        if sender.ready().await.is_ok() {
+            return Some(sender);
+        }
+    }
+    conn.worker.pool.take(key)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_location_is_resolved_as_the_agent_would() {
+        for (base, location, url) in [
+            ("http://a.example/x/y?q=1", "/z?r=2", "http://a.example/z?r=2"),
+            ("http://a.example/x/y", "z", "http://a.example/x/z"),
+            ("https://a.example/x", "//b.example:8443/y#f", "https://b.example:8443/y"),
+            ("http://a.example:8080/x", "https://B.example:443/", "https://b.example/"),
+        ] {
+            assert_eq!(resolve_location(base, location).unwrap(), url, "{base} → {location}");
+        }
+        assert!(resolve_location("http://a.example/", "ftp://b/").is_none());
+    }
+
+    #[test]
+    fn only_absolute_form_is_for_a_proxy() {
+        let target = |text: &str| absolute_target(&text.parse().unwrap());
+        assert_eq!(target("/path"), Err(Reason::Misdirected));
+        assert_eq!(target("http://user@a.example/"), Err(Reason::BadRequest));
+        assert_eq!(target("ftp://a.example/"), Err(Reason::BadRequest));
+        assert_eq!(target("http://A.Example./x").unwrap().authority(), "a.example");
+        assert_eq!(target("http://[::ffff:1.2.3.4]:81/").unwrap().authority(), "1.2.3.4:81");
+    }
+}

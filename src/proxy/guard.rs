@@ -1,0 +1,138 @@
+//! Which addresses may be connected to, checked on the *resolved* address of every connection (S16).
+//!
+//! Link-local, metadata, multicast and our own listeners are refused always; private and loopback ranges unless
+//! `upstream.allow_private` or `allow_cidrs` says otherwise. IPv4 hidden in IPv6 (mapped, NAT64, 6to4) counts as the IPv4.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use crate::config::Cidr;
+
+/// The rules of one process.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    allow_private: bool,
+    allow: Arc<[Cidr]>,
+    /// Our own listeners; known once they are bound.
+    own: Arc<OnceLock<Vec<SocketAddr>>>,
+}
+
+impl Guard {
+    pub(super) fn new(allow_private: bool, allow: &[Cidr]) -> Self {
+        Self { allow_private, allow: allow.into(), own: Arc::default() }
+    }
+
+    /// Names our listeners. Set once, before the first connection is accepted.
+    pub(super) fn set_own(&self, own: Vec<SocketAddr>) {
+        let _ = self.own.set(own);
+    }
+
+    /// May this resolved address be dialled?
+    pub(super) fn permits(&self, address: SocketAddr) -> bool {
+        let ip = effective(address.ip());
+        if never(ip) || self.is_own_port(ip, address.port()) {
+            return false;
+        }
+        !private(ip) || self.allow_private || self.allow.iter().any(|c| c.contains(ip))
+    }
+
+    /// Did a finished connection end at ourselves after all? Catches our listeners on addresses that are not loopback.
+    pub(super) fn is_ourselves(&self, local: SocketAddr, peer: SocketAddr) -> bool {
+        effective(local.ip()) == effective(peer.ip()) && self.own.get().is_some_and(|own| own.iter().any(|o| o.port() == peer.port()))
+    }
+
+    fn is_own_port(&self, ip: IpAddr, port: u16) -> bool {
+        let Some(own) = self.own.get() else { return false };
+        own.iter().any(|o| o.port() == port && (effective(o.ip()) == ip || ip.is_loopback() && (o.ip().is_loopback() || o.ip().is_unspecified())))
+    }
+}
+
+/// The address that the packets will really go to.
+fn effective(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip else { return ip };
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        return v4.into();
+    }
+    let s = v6.segments();
+    let low = |a: u16, b: u16| IpAddr::V4(Ipv4Addr::from((u32::from(a) << 16) | u32::from(b)));
+    match s {
+        // NAT64 (RFC 6052), its local-use prefix, IPv4-compatible, 6to4.
+        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x64, 0xff9b, 1, _, _, _, a, b] => low(a, b),
+        [0, 0, 0, 0, 0, 0, a, b] if a != 0 => low(a, b),
+        [0x2002, a, b, ..] => low(a, b),
+        _ => ip,
+    }
+}
+
+fn never(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let o = v4.octets();
+            v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || o[0] == 0 || o[0] >= 240 || o == [168, 63, 129, 16] || o == [100, 100, 100, 200]
+        }
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified() || is_metadata_v6(v6),
+    }
+}
+
+fn is_metadata_v6(ip: Ipv6Addr) -> bool {
+    // AWS and GCP metadata over IPv6.
+    ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254) || ip == Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)
+}
+
+fn private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let o = v4.octets();
+            let shared = o[0] == 100 && (64..128).contains(&o[1]);
+            let benchmarking = o[0] == 198 && (o[1] == 18 || o[1] == 19);
+            v4.is_private() || v4.is_loopback() || v4.is_documentation() || shared || benchmarking || (o[0] == 192 && o[1] == 0 && o[2] == 0)
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || (v6.segments()[0] & 0xffc0) == 0xfec0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn guard(allow_private: bool) -> Guard {
+        let guard = Guard::new(allow_private, &[]);
+        guard.set_own(vec!["127.0.0.1:8402".parse().unwrap(), "0.0.0.0:9403".parse().unwrap()]);
+        guard
+    }
+
+    #[test]
+    fn s16_some_addresses_are_refused_whatever_the_configuration_says() {
+        for text in [
+            "169.254.169.254:80",
+            "[fe80::1]:80",
+            "[::ffff:169.254.169.254]:80",
+            "[64:ff9b::a9fe:a9fe]:80",
+            "[2002:a9fe:a9fe::1]:80",
+            "[fd00:ec2::254]:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "224.0.0.1:80",
+            "255.255.255.255:80",
+            "100.100.100.200:80",
+            "127.0.0.1:8402",
+            "127.1.2.3:9403",
+            "[::ffff:127.0.0.1]:8402",
+            "[::1]:9403",
+        ] {
+            assert!(!guard(true).permits(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn private_and_loopback_need_permission() {
+        for text in ["127.0.0.1:80", "10.0.0.1:80", "192.168.1.1:80", "172.16.0.1:80", "100.64.0.1:80", "[::1]:80", "[fd00::1]:80", "[::ffff:10.0.0.1]:80", "[64:ff9b::a00:1]:80"] {
+            assert!(!guard(false).permits(text.parse().unwrap()), "{text}");
+            assert!(guard(true).permits(text.parse().unwrap()), "{text}");
+        }
+        for text in ["93.184.216.34:443", "[2606:4700::1111]:443"] {
+            assert!(guard(false).permits(text.parse().unwrap()), "{text}");
+        }
+    }
+}

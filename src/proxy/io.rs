@@ -1,0 +1,159 @@
+//! Two small wrappers around a byte stream, each for one fact hyper cannot know.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::exchange::Exchange;
+
+/// Towards a seller: the response wins over a write error.
+///
+/// A seller may answer 402 to a large upload and close without reading it. hyper reports the failed write and drops the
+/// answer that lies in the receive buffer, 3 of 3 at 10 MiB. So a failed write only stops writing; what the seller said,
+/// or the end of the stream, decides (design §3, "early 402").
+pub(super) struct SellerIo<T> {
+    inner: T,
+    write_failed: bool,
+}
+
+impl<T> SellerIo<T> {
+    pub(super) const fn new(inner: T) -> Self {
+        Self { inner, write_failed: false }
+    }
+
+    /// Turns a write error into "not yet": the read side, which is polled beside it, ends the exchange.
+    fn held_back<R>(&mut self, result: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        match result {
+            Poll::Ready(Err(_)) => {
+                self.write_failed = true;
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for SellerIo<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for SellerIo<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.write_failed {
+            return Poll::Pending;
+        }
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.held_back(result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.write_failed {
+            return Poll::Pending;
+        }
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        self.held_back(result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.write_failed {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.write_failed {
+            return Poll::Pending;
+        }
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.held_back(result)
+    }
+}
+
+/// A paid answer that hyper has taken whole but not yet handed to the kernel.
+///
+/// "Fully written to its waiter" (M1.1) decides whether an identical request buys anew, so it means flushed, not encoded.
+#[derive(Default)]
+pub(super) struct Unflushed {
+    any: AtomicBool,
+    answer: Mutex<Option<Arc<Exchange>>>,
+}
+
+impl Unflushed {
+    /// The last byte of this answer went into hyper's buffer.
+    pub(super) fn set(&self, exchange: Arc<Exchange>) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(exchange);
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Option<Arc<Exchange>> {
+        if !self.any.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Towards an agent: tells when a paid answer was flushed, or that the connection died first.
+pub(super) struct AgentIo<T> {
+    inner: T,
+    unflushed: Arc<Unflushed>,
+}
+
+impl<T> AgentIo<T> {
+    pub(super) const fn new(inner: T, unflushed: Arc<Unflushed>) -> Self {
+        Self { inner, unflushed }
+    }
+}
+
+impl<T> Drop for AgentIo<T> {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.unflushed.take() {
+            exchange.waiter_gone();
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for AgentIo<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for AgentIo<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = result
+            && let Some(exchange) = self.unflushed.take()
+        {
+            exchange.delivered();
+        }
+        result
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+}

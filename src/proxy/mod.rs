@@ -1,0 +1,147 @@
+//! The edge: everything that knows hyper and sockets. A request that gets no 402 meets `server` → `forward` → `upstream`
+//! and nothing else; only a 402 enters `paywall`, and only a payment leaves the worker for the money runtime (`paid`).
+
+mod agent;
+mod body;
+mod connect;
+mod error;
+mod exchange;
+mod forward;
+mod guard;
+mod headers;
+mod io;
+mod kept;
+mod live;
+mod paid;
+mod paywall;
+mod replay;
+pub(crate) mod server;
+mod tls;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use crate::agents::Tokens;
+use crate::config::{Config, Intercept, Limits};
+use crate::metrics::Metrics;
+use crate::payment::AgentId;
+use crate::policy::{HostPattern, Policy};
+use crate::signer::Signer;
+use crate::treasurer::Treasurer;
+
+use exchange::Exchanges;
+use guard::Guard;
+use kept::Kept;
+use live::{Connections, Live};
+use tls::{Authority, Roots};
+use upstream::Dialer;
+
+/// What the proxy needs from the rest of the program.
+pub(crate) struct Parts {
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
+    pub(crate) tokens: Option<Arc<ArcSwap<Tokens>>>,
+    pub(crate) treasurer: Treasurer,
+    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) money: tokio::runtime::Handle,
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+/// Which tunnels are looked into.
+struct Interception {
+    intercept: Intercept,
+    never: Vec<HostPattern>,
+}
+
+/// Everything the connections share.
+pub(crate) struct Proxy {
+    policy: Arc<ArcSwap<Policy>>,
+    tokens: Option<Arc<ArcSwap<Tokens>>>,
+    default_agent: Option<AgentId>,
+    treasurer: Treasurer,
+    signer: Arc<dyn Signer>,
+    metrics: Arc<Metrics>,
+    money: tokio::runtime::Handle,
+    stop: watch::Sender<bool>,
+    authority: Authority,
+    dialer: Dialer,
+    tls: Interception,
+    exchanges: Exchanges,
+    kept: Kept,
+    live: Live,
+    connections: Connections,
+    limits: Limits,
+    idle: Duration,
+    replay_limit: u64,
+    replay_budget: Arc<replay::Budget>,
+    pseudonym: String,
+    via: HeaderValue,
+}
+
+impl Proxy {
+    /// Prepares the edge: CA, roots, guard, kept answers. Binds nothing.
+    pub(crate) fn new(config: &Config, parts: Parts) -> Result<Arc<Self>> {
+        let roots = Roots::load(&config.tls.extra_roots)?;
+        let authority = Authority::open(&config.private(), &config.trust(), &roots)?;
+        let never = config.tls.never.iter().map(|p| HostPattern::parse(p)).collect::<Result<Vec<_>, _>>().context("tls.never")?;
+        let upstream = &config.upstream;
+        let dialer = Dialer {
+            guard: Guard::new(upstream.allow_private, &upstream.allow_cidrs),
+            tls: roots.client()?,
+            connect: upstream.connect,
+            first_byte: upstream.first_byte,
+        };
+        // Random, so that two proxies in a row are not taken for a loop and nobody learns a host name.
+        let pseudonym = format!("tollpass-{:016x}", rand::random::<u64>());
+        Ok(Arc::new(Self {
+            policy: parts.policy,
+            tokens: parts.tokens,
+            default_agent: config.agents.default.clone(),
+            treasurer: parts.treasurer,
+            signer: parts.signer,
+            metrics: parts.metrics,
+            money: parts.money,
+            stop: parts.stop,
+            authority,
+            dialer,
+            tls: Interception { intercept: config.tls.intercept, never },
+            exchanges: Exchanges::default(),
+            kept: Kept::open(kept_dir(&config.private())).context("cannot open the folder of kept answers")?,
+            live: Live::default(),
+            connections: Connections::new(config.limits.connections),
+            limits: config.limits.clone(),
+            idle: upstream.idle,
+            replay_limit: upstream.replay_limit,
+            replay_budget: Arc::new(replay::Budget::new(upstream.replay_memory)),
+            via: HeaderValue::try_from(format!("1.1 {pseudonym}"))?,
+            pseudonym,
+        }))
+    }
+
+    /// Tells the guard which addresses are ours. Once, before anything is accepted.
+    pub(crate) fn set_own(&self, own: Vec<SocketAddr>) {
+        self.dialer.guard.set_own(own);
+    }
+
+    /// The treasurer, for gauges.
+    pub(crate) const fn treasurer(&self) -> &Treasurer {
+        &self.treasurer
+    }
+
+    /// Paid tasks that still run.
+    pub(crate) fn paid_tasks(&self) -> usize {
+        self.live.count()
+    }
+}
+
+fn kept_dir(private: &Path) -> std::path::PathBuf {
+    private.join("kept")
+}

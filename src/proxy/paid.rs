@@ -1,0 +1,278 @@
+//! The paid task: from a parsed challenge to a recorded outcome, on the money runtime.
+//!
+//! It owns the purchase and the upstream exchange to the end of the body. The agent's connection only reads from it, so a
+//! hang-up cancels nothing that was paid for, and drain can wait for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::Proxy;
+use super::body::{SellerBody, Timed};
+use super::exchange::{Exchange, Failure, Head};
+use super::headers;
+use super::paywall::{Challenged, read_challenge};
+use super::upstream::{SendError, Target};
+use crate::ledger::{Commitment, Outcome};
+use crate::metrics::PaymentOutcome;
+use crate::payment::{Challenge, Offer, Reason, Receipt};
+use crate::policy::Refusal;
+use crate::protocol;
+use crate::telemetry;
+use crate::treasurer::{Answered, Ask, Payment, Ticket, judge};
+
+/// A request that can be sent again.
+pub(super) struct Again {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: VecDeque<Bytes>,
+}
+
+/// One challenged request with all that is needed to pay for it.
+pub(super) struct Paid {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) ask: Ask,
+    pub(super) challenge: Challenge,
+    pub(super) target: Target,
+    pub(super) request: Again,
+    pub(super) exchange: Arc<Exchange>,
+}
+
+/// An identical exchange that can no longer be read from its start ends within moments; this is how long to wait for it.
+const ATTACH_TRIES: usize = 100;
+const ATTACH_PAUSE: Duration = Duration::from_millis(50);
+
+impl Paid {
+    /// Runs the whole exchange; every way out tells the waiter, the log and the metrics.
+    pub(super) async fn run(self) {
+        let started = Instant::now();
+        for _ in 0..ATTACH_TRIES {
+            let wanted = || self.exchange.wanted();
+            match self.proxy.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
+                Err(refusal) => return self.refuse(refusal),
+                Ok(Ticket::Pay(payment)) => return self.pay(*payment, started).await,
+                Ok(Ticket::Kept(commitment)) => return self.deliver_kept(*commitment).await,
+                Ok(Ticket::Join(id)) => {
+                    if let Some(running) = self.proxy.exchanges.attach(&id) {
+                        if !self.exchange.hand_over(&running) {
+                            running.waiter_gone();
+                        }
+                        return;
+                    }
+                    self.proxy.treasurer.ledger().waiter_gone(&id);
+                    tokio::time::sleep(ATTACH_PAUSE).await;
+                }
+            }
+        }
+        self.refuse(Refusal::because(Reason::Busy));
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        telemetry::refusal_line(&self.ask, &refusal, &self.proxy.policy.load());
+        self.proxy.metrics.refusal(&self.ask.agent, refusal.reason());
+        self.exchange.fail(Failure::Refused(refusal));
+    }
+
+    /// Registers the exchange so that an identical request finds it, and tells the ledger when its waiter leaves.
+    fn register(&self, commitment: &Commitment) {
+        let id = commitment.purchase().id;
+        self.proxy.exchanges.insert(id, self.exchange.clone());
+        let ledger = self.proxy.treasurer.ledger().clone();
+        self.exchange.when_gone(move || ledger.waiter_gone(&id));
+    }
+
+    async fn pay(&self, payment: Payment, started: Instant) {
+        let Payment { mut commitment, credential, offer, again } = payment;
+        self.register(&commitment);
+        let first_time = commitment.purchase().state == crate::ledger::PurchaseState::Signed && !again;
+        let answer = self.send(&mut commitment, credential).await;
+        if first_time {
+            self.proxy.metrics.spend(&self.ask.agent, offer.asset.id.chain, &offer.asset.symbol, commitment.purchase().held);
+        }
+        match answer {
+            Ok(response) => self.receive(commitment, &offer, again, response, started).await,
+            Err(reason) => {
+                self.conclude(&mut commitment, &offer, Outcome::Open, None, Some(reason), started);
+                self.exchange.fail(Failure::Broken(reason));
+                self.proxy.exchanges.remove(&commitment.purchase().id);
+            }
+        }
+    }
+
+    /// Sends once more, on a connection of its own, with the payment and without following redirects.
+    async fn send(&self, commitment: &mut Commitment, credential: (HeaderName, HeaderValue)) -> Result<Response<Incoming>, Reason> {
+        let mut sender = self.proxy.dialer.http(&self.target).await?;
+        let body = if self.request.body.is_empty() { SellerBody::Empty } else { SellerBody::Kept(self.request.body.clone()) };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.request.method.clone();
+        *request.uri_mut() = self.request.uri.clone();
+        *request.headers_mut() = self.request.headers.clone();
+        request.headers_mut().insert(credential.0, credential.1);
+        commitment.sent();
+        let answer = self.proxy.dialer.exchange(&mut sender, request, None);
+        let answer = crate::failpoint::after_start("first_byte_sent", answer).await;
+        answer.map_err(|error| match error {
+            SendError::NotSent(_) => Reason::UpstreamClosed,
+            SendError::Failed(reason) => reason,
+        })
+    }
+
+    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, response: Response<Incoming>, started: Instant) {
+        crate::failpoint!("headers_received");
+        let receipt = protocol::receipt(offer.protocol, response.headers());
+        let challenged = if response.status() == 402 { read_challenge(&self.proxy, response).await } else { Challenged::not(response) };
+        let error = challenged.challenge.as_ref().and_then(|c| c.error.as_ref());
+        let (now, hold) = (self.proxy.treasurer.now().now, commitment.purchase().repeats.lost_hold);
+        let answered = Answered { status: challenged.head.status, receipt: receipt.as_ref(), error, flow: offer.flow, again };
+        let outcome = judge(&answered, now, hold);
+        self.follow_location(&challenged.head, now);
+        self.conclude(&mut commitment, offer, outcome, receipt, None, started);
+        let mut head = Head::from(&challenged.head);
+        headers::clean_response(&mut head.headers);
+        let good = head.status.as_u16() < 400;
+        self.exchange.answer(head);
+        let complete = self.stream(challenged.prefix, challenged.rest).await;
+        if good && !complete {
+            self.lose(&mut commitment, offer);
+        }
+        self.hand_out(commitment, offer.clone(), good && complete).await;
+    }
+
+    /// The purchase chain goes on where a paid answer points (M1.7).
+    fn follow_location(&self, head: &http::response::Parts, now: crate::payment::Timestamp) {
+        if !head.status.is_redirection() {
+            return;
+        }
+        if let Some(to) = head.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| super::forward::resolve_location(&self.ask.url, l)) {
+            self.proxy.treasurer.redirects().paid(&self.ask, to, now);
+        }
+    }
+
+    /// Records an outcome: ledger, signer, metrics, one log line.
+    fn conclude(&self, commitment: &mut Commitment, offer: &Offer, outcome: Outcome, receipt: Option<Receipt>, reason: Option<Reason>, started: Instant) {
+        crate::failpoint!("before_outcome");
+        commitment.outcome(outcome, receipt.and_then(|r| r.transaction));
+        let label = match outcome {
+            Outcome::Settled => PaymentOutcome::Settled,
+            Outcome::Open => PaymentOutcome::Open,
+            Outcome::Lost { .. } => PaymentOutcome::Lost,
+        };
+        self.proxy.metrics.payment(&self.ask.agent, offer.protocol, offer.asset.id.chain, label);
+        self.proxy.metrics.paid_request(&self.ask.agent, started.elapsed());
+        telemetry::payment_line(&self.ask, commitment.purchase(), label, reason, started.elapsed());
+        let (signer, id) = (self.proxy.signer.clone(), commitment.purchase().id);
+        tokio::spawn(async move { signer.settle(id, outcome).await });
+    }
+
+    fn lose(&self, commitment: &mut Commitment, offer: &Offer) {
+        let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
+        let until = self.proxy.treasurer.now().now.plus_millis(hold);
+        let tx = commitment.purchase().claimed_tx.clone();
+        commitment.outcome(Outcome::Lost { until }, tx);
+        self.proxy.metrics.payment(&self.ask.agent, offer.protocol, offer.asset.id.chain, PaymentOutcome::Lost);
+        tracing::warn!(purchase = %commitment.purchase().id, agent = %self.ask.agent, host = %self.ask.host, "a paid answer was cut short");
+    }
+
+    /// Feeds the waiter. True if the body came to its end.
+    async fn stream(&self, prefix: VecDeque<Bytes>, rest: Option<Timed>) -> bool {
+        let mut wanted = true;
+        for chunk in prefix {
+            wanted &= self.exchange.push(chunk).await;
+        }
+        let Some(mut body) = rest else {
+            self.exchange.finish(wanted);
+            return wanted;
+        };
+        while wanted {
+            match body.frame().await {
+                None => {
+                    self.exchange.finish(true);
+                    return true;
+                }
+                Some(Err(_)) => break,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        wanted = self.exchange.push(data).await;
+                        crate::failpoint!("half_body");
+                    }
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers() {
+                            self.exchange.trailers(trailers);
+                        }
+                    }
+                },
+            }
+        }
+        self.exchange.finish(false);
+        false
+    }
+
+    /// Waits for the waiter, or for the next identical request, or keeps the answer and leaves an orphan.
+    async fn hand_out(&self, mut commitment: Commitment, offer: Offer, deliverable: bool) {
+        let id = commitment.purchase().id;
+        loop {
+            if self.exchange.settled().await {
+                self.proxy.exchanges.remove(&id);
+                if deliverable {
+                    crate::failpoint!("before_consumed");
+                    commitment.consumed();
+                }
+                return;
+            }
+            if self.exchange.retire() {
+                break;
+            }
+        }
+        self.proxy.exchanges.remove(&id);
+        if !deliverable {
+            return;
+        }
+        let kept = match self.exchange.whole() {
+            Some((head, chunks)) => {
+                let (proxy, request) = (self.proxy.clone(), self.request.headers.clone());
+                tokio::task::spawn_blocking(move || proxy.kept.put(id, head, chunks, &request)).await.is_ok_and(|r| r.is_ok())
+            }
+            None => false,
+        };
+        if !kept {
+            self.lose(&mut commitment, &offer);
+        }
+    }
+
+    /// An answer that was paid for earlier and never delivered.
+    async fn deliver_kept(&self, mut commitment: Commitment) {
+        let id = commitment.purchase().id;
+        let (proxy, request) = (self.proxy.clone(), self.request.headers.clone());
+        let found = tokio::task::spawn_blocking(move || proxy.kept.take(&id, &request)).await.ok().flatten();
+        let policy = self.proxy.policy.load_full();
+        let offer = protocol::restore(commitment.purchase().protocol, &commitment.purchase().wire, policy.assets());
+        match (found, offer) {
+            (Some((head, chunks)), Ok(offer)) => {
+                self.register(&commitment);
+                self.exchange.answer(head);
+                let complete = self.stream(chunks.into(), None).await;
+                self.hand_out(commitment, offer, complete).await;
+            }
+            _ => {
+                let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
+                let until = self.proxy.treasurer.now().now.plus_millis(hold);
+                let (price, tx) = (commitment.purchase().held, commitment.purchase().claimed_tx.clone());
+                commitment.outcome(Outcome::Lost { until }, tx);
+                drop(commitment);
+                let mut refusal = Refusal::because(Reason::PaidNotDelivered);
+                if let Some(v) = refusal.violations.first_mut() {
+                    v.amount = Some(price);
+                    v.resets_at = Some(until);
+                }
+                self.refuse(refusal);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! 402 → challenge → treasurer → the paid task, or the answer untouched, or a refusal that teaches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName};
+use http::{HeaderMap, Method, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
+
+use super::agent::Caller;
+use super::body::{AgentBody, Timed};
+use super::error;
+use super::exchange::{Exchange, Failure, Waiting};
+use super::headers;
+use super::paid::{Again, Paid};
+use super::replay::{NotKept, Replay};
+use super::server::Connection;
+use super::upstream::Target;
+use super::Proxy;
+use crate::payment::{Challenge, Reason};
+use crate::policy::{Refusal, RefusalBody};
+use crate::protocol;
+use crate::telemetry;
+use crate::treasurer::{Ask, KeyBuilder};
+
+/// How long the rest of an upload may take after an early 402.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What is remembered of a request to a host that could be paid.
+pub(super) struct Repeatable {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    /// `None` where no allow entry could match: nothing was copied.
+    pub(super) copy: Option<(HeaderMap, Option<Replay>)>,
+    pub(super) carries_payment: bool,
+}
+
+/// A seller's answer of which the body may have been read in part, in search of a challenge.
+pub(super) struct Challenged {
+    pub(super) head: http::response::Parts,
+    pub(super) challenge: Option<Challenge>,
+    pub(super) prefix: VecDeque<Bytes>,
+    pub(super) rest: Option<Timed>,
+}
+
+impl Challenged {
+    /// An answer that is not looked into.
+    pub(super) fn not(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        // Every body that is waited for has an idle time-out; the caller's is the upstream's default.
+        Self { head, challenge: None, prefix: VecDeque::new(), rest: Some(Timed::new(body, IDLE)) }
+    }
+
+    /// Back to the agent as it came.
+    fn untouched(self) -> Response<AgentBody> {
+        let mut response = Response::from_parts(self.head, AgentBody::Prefixed(self.prefix, self.rest));
+        headers::clean_response(response.headers_mut());
+        response
+    }
+}
+
+const IDLE: Duration = Duration::from_secs(300);
+
+/// Looks for a challenge in a 402, reading at most `limits.challenge` bytes for at most `limits.challenge_time`.
+pub(super) async fn read_challenge(proxy: &Proxy, response: Response<Incoming>) -> Challenged {
+    let mut answer = Challenged::not(response);
+    let policy = proxy.policy.load_full();
+    match protocol::parse_head(&answer.head.headers, policy.assets()) {
+        Ok(Some(challenge)) => {
+            answer.challenge = Some(challenge);
+            return answer;
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a 402 that is not a valid challenge");
+            return answer;
+        }
+        Ok(None) if !protocol::may_be_in_body(&answer.head.headers) => return answer,
+        Ok(None) => {}
+    }
+    if !collect(&mut answer, proxy.limits.challenge, proxy.limits.challenge_time).await {
+        return answer;
+    }
+    let raw: Vec<u8> = answer.prefix.iter().flat_map(|b| b.iter().copied()).collect();
+    let encoding = answer.head.headers.get(CONTENT_ENCODING).and_then(|v| v.to_str().ok());
+    let Ok(body) = protocol::body::decode(encoding, &raw, proxy.limits.challenge) else { return answer };
+    let seen = protocol::Answer { status: answer.head.status.as_u16(), headers: &answer.head.headers, body: &body };
+    match protocol::parse(&seen, policy.assets()) {
+        Ok(challenge) => answer.challenge = challenge,
+        Err(error) => tracing::debug!(%error, "a 402 that is not a valid challenge"),
+    }
+    answer
+}
+
+/// Reads the body into `prefix`. False if it is larger or slower than allowed: what was read stays in front of the rest.
+async fn collect(answer: &mut Challenged, limit: usize, time: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + time;
+    let mut size = 0;
+    loop {
+        let Some(body) = answer.rest.as_mut() else { return true };
+        match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(None) => answer.rest = None,
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    size += data.len();
+                    answer.prefix.push_back(data);
+                }
+                if size > limit {
+                    return false;
+                }
+            }
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+}
+
+/// Answers a request that got a 402.
+pub(super) async fn answer(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, response: Response<Incoming>) -> Response<AgentBody> {
+    let proxy = &conn.proxy;
+    if request.carries_payment {
+        // The agent pays by itself: we stand aside.
+        return Challenged::not(response).untouched();
+    }
+    let mut seller = read_challenge(proxy, response).await;
+    let Some(challenge) = seller.challenge.take() else { return seller.untouched() };
+    proxy.metrics.challenge(&caller.agent, challenge.protocol);
+    match pay(conn, caller, target, request, challenge).await {
+        Ok(response) => {
+            discard(seller);
+            response
+        }
+        Err(Failure::Broken(reason)) => error::failure(reason),
+        Err(Failure::Refused(refusal)) => refused(proxy, caller, target, &refusal, seller),
+    }
+}
+
+fn refused(proxy: &Proxy, caller: &Caller, target: &Target, refusal: &Refusal, seller: Challenged) -> Response<AgentBody> {
+    match proxy.policy.load().refusal_body(&caller.agent) {
+        RefusalBody::Problem => {
+            discard(seller);
+            error::refusal(refusal, &target.host.to_string(), proxy.treasurer.now().now)
+        }
+        RefusalBody::Seller => {
+            let mut response = seller.untouched();
+            response.headers_mut().append(HeaderName::from_static("proxy-status"), error::refusal_status(refusal));
+            response
+        }
+    }
+}
+
+/// Reads a small body to its end in the background, so that the connection can serve the next request.
+fn discard(seller: Challenged) {
+    let small = seller.head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok()).is_some_and(|n: u64| n <= 64 * 1024);
+    if let (true, Some(mut rest)) = (small, seller.rest) {
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(1), async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+        });
+    }
+}
+
+async fn pay(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, challenge: Challenge) -> Result<Response<AgentBody>, Failure> {
+    let proxy = &conn.proxy;
+    let mut ask = Ask {
+        agent: caller.agent.clone(),
+        session: caller.session.clone(),
+        method: request.method.clone(),
+        https: target.https,
+        host: target.host.clone(),
+        port: target.port,
+        path: request.uri.path().to_owned(),
+        url: target.url(request.uri.path_and_query().map_or("/", |p| p.as_str())),
+        key: crate::payment::RequestKey([0; 32]),
+        likeness: crate::ledger::Likeness::default(),
+    };
+    let refuse = |ask: &Ask, refusal: Refusal| {
+        telemetry::refusal_line(ask, &refusal, &proxy.policy.load());
+        proxy.metrics.refusal(&ask.agent, refusal.reason());
+        Failure::Refused(refusal)
+    };
+    let Some((headers, body)) = request.copy else {
+        // No allow entry matches this host, so nothing was kept that could be sent again.
+        let refusal = proxy.treasurer.refuse(&ask, &challenge);
+        return Err(refuse(&ask, refusal));
+    };
+    let body = match finish_upload(body.as_ref()).await {
+        Ok(body) => body,
+        Err(NotKept::TooLarge) => return Err(refuse(&ask, Refusal::because(Reason::BodyNotReplayable))),
+        Err(NotKept::Broken) => return Err(Failure::Broken(Reason::BadRequest)),
+    };
+    let mut hash = Sha256::new();
+    body.iter().for_each(|chunk| hash.update(chunk));
+    let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);
+    (ask.key, ask.likeness) = key.finish(&headers, &hash.finalize().into());
+    let again = Again { method: request.method, uri: request.uri, headers, body };
+    start(conn, ask, challenge, target.clone(), again).await
+}
+
+async fn finish_upload(body: Option<&Replay>) -> Result<VecDeque<Bytes>, NotKept> {
+    match body {
+        None => Ok(VecDeque::new()),
+        Some(body) => tokio::time::timeout(UPLOAD_DEADLINE, body.finish()).await.unwrap_or(Err(NotKept::Broken)),
+    }
+}
+
+/// Starts the paid task on the money runtime and waits for its answer.
+async fn start(conn: &Connection, ask: Ask, challenge: Challenge, target: Target, request: Again) -> Result<Response<AgentBody>, Failure> {
+    let proxy = &conn.proxy;
+    let Some(live) = proxy.live.enter(ask.key, proxy.limits.identical) else {
+        telemetry::refusal_line(&ask, &Refusal::because(Reason::Busy), &proxy.policy.load());
+        proxy.metrics.refusal(&ask.agent, Reason::Busy);
+        return Err(Failure::Refused(Refusal::because(Reason::Busy)));
+    };
+    let exchange = Exchange::new();
+    let waiting = Waiting::new(exchange.clone());
+    let paid = Paid { proxy: Arc::clone(proxy), ask, challenge, target, request, exchange };
+    proxy.money.spawn(async move {
+        let _live = live;
+        paid.run().await;
+    });
+    waiting.response(&conn.unflushed).await.map(|response| response.map(AgentBody::Paid))
+}

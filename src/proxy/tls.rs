@@ -1,0 +1,194 @@
+//! TLS on both sides: leaves minted from our own CA towards the agent, verified certificates towards the seller.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::policy::Host;
+
+/// Most leaves cached; past it the cache starts anew (minting one takes well under a millisecond).
+const MAX_LEAVES: usize = 4096;
+
+/// A leaf is minted anew after this long, well within its life.
+const REMINT: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// The certificate authority of this instance, and the leaves it minted. One leaf key for all names.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    leaf_key: KeyPair,
+    leaves: Mutex<HashMap<Host, (Arc<ServerConfig>, Instant)>>,
+    ticketer: Arc<dyn rustls::server::ProducesTickets>,
+}
+
+impl Authority {
+    /// Loads the CA of an earlier start, or makes one: `private/ca.key` (0600) and `trust/ca.pem`, with `trust/bundle.pem`
+    /// holding the system's roots and ours for clients that take one file only.
+    pub(super) fn open(private: &Path, trust: &Path, roots: &Roots) -> Result<Self> {
+        let key_path = private.join("ca.key");
+        let cert_path = trust.join("ca.pem");
+        fs::create_dir_all(trust).with_context(|| format!("cannot create {}", trust.display()))?;
+        fs::set_permissions(trust, fs::Permissions::from_mode(0o755))?;
+        let (pem, key) = match (fs::read_to_string(&key_path), fs::read_to_string(&cert_path)) {
+            (Ok(key), Ok(cert)) => (cert, KeyPair::from_pem(&key).with_context(|| format!("{} is not a PEM key", key_path.display()))?),
+            _ => make_ca(&key_path, &cert_path)?,
+        };
+        let mut bundle = roots.pem();
+        bundle.push_str(&pem);
+        write_atomic(&trust.join("bundle.pem"), bundle.as_bytes(), 0o644)?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).with_context(|| format!("{} is not a CA certificate", cert_path.display()))?;
+        Ok(Self {
+            issuer,
+            leaf_key: KeyPair::generate()?,
+            leaves: Mutex::default(),
+            ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()?,
+        })
+    }
+
+    /// The server configuration for a name, minted on first use.
+    pub(super) fn server(&self, host: &Host) -> Result<Arc<ServerConfig>> {
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((config, at)) = leaves.get(host)
+            && at.elapsed() < REMINT
+        {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.mint(host)?);
+        if leaves.len() >= MAX_LEAVES {
+            leaves.clear();
+        }
+        leaves.insert(host.clone(), (config.clone(), Instant::now()));
+        Ok(config)
+    }
+
+    fn mint(&self, host: &Host) -> Result<ServerConfig> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![match host {
+            Host::Name(name) => SanType::DnsName(name.as_ref().try_into()?),
+            Host::Ip(ip) => SanType::IpAddress(*ip),
+        }];
+        params.distinguished_name = DistinguishedName::new();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // Back-dated for agents whose clock is behind.
+        params.not_before = std::time::SystemTime::now().checked_sub(Duration::from_secs(3600)).map_or(params.not_before, Into::into);
+        params.not_after = (std::time::SystemTime::now() + Duration::from_secs(7 * 24 * 3600)).into();
+        params.use_authority_key_identifier_extension = true;
+        let leaf = params.signed_by(&self.leaf_key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(self.leaf_key.serialize_der().into());
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], key)?;
+        config.ticketer = self.ticketer.clone();
+        config.send_tls13_tickets = 1;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+fn make_ca(key_path: &Path, cert_path: &Path) -> Result<(String, KeyPair)> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let mut name = DistinguishedName::new();
+    // A random part, so that two instances' authorities are never taken for one another.
+    let suffix: u32 = rand::random();
+    name.push(DnType::CommonName, format!("Tollpass instance CA {suffix:08x}"));
+    name.push(DnType::OrganizationName, "Tollpass");
+    params.distinguished_name = name;
+    params.not_after = (std::time::SystemTime::now() + Duration::from_secs(5 * 365 * 24 * 3600)).into();
+    let pem = params.self_signed(&key)?.pem();
+    write_atomic(key_path, key.serialize_pem().as_bytes(), 0o600)?;
+    write_atomic(cert_path, pem.as_bytes(), 0o644)?;
+    Ok((pem, key))
+}
+
+fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let temp = path.with_extension("new");
+    let context = || format!("cannot write {}", path.display());
+    let _ = fs::remove_file(&temp);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp).with_context(context)?;
+    file.write_all(content).with_context(context)?;
+    file.sync_all().with_context(context)?;
+    fs::rename(&temp, path).with_context(context)
+}
+
+/// One cryptography provider for the whole program, with the two key exchanges every client has.
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    use rustls::crypto::aws_lc_rs;
+    static PROVIDER: std::sync::OnceLock<Arc<rustls::crypto::CryptoProvider>> = std::sync::OnceLock::new();
+    PROVIDER
+        .get_or_init(|| {
+            let kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1, aws_lc_rs::kx_group::SECP384R1];
+            Arc::new(rustls::crypto::CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
+        })
+        .clone()
+}
+
+/// Whom we trust towards sellers.
+pub(super) struct Roots {
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Roots {
+    /// The system's roots (`SSL_CERT_FILE` is honoured), Mozilla's if there are none, and the configured extra files.
+    pub(super) fn load(extra: &[std::path::PathBuf]) -> Result<Self> {
+        let mut certificates = rustls_native_certs::load_native_certs().certs;
+        if certificates.is_empty() {
+            certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+        }
+        for path in extra {
+            let context = || format!("tls.extra_roots: cannot read certificates from {}", path.display());
+            for certificate in CertificateDer::pem_file_iter(path).with_context(context)? {
+                certificates.push(certificate.with_context(context)?);
+            }
+        }
+        Ok(Self { certificates })
+    }
+
+    fn pem(&self) -> String {
+        use base64::Engine as _;
+        let mut out = String::with_capacity(self.certificates.len() * 2048);
+        for certificate in &self.certificates {
+            let body = base64::engine::general_purpose::STANDARD.encode(certificate);
+            out.push_str("-----BEGIN CERTIFICATE-----\n");
+            for line in body.as_bytes().chunks(64) {
+                out.push_str(std::str::from_utf8(line).unwrap_or_default());
+                out.push('\n');
+            }
+            out.push_str("-----END CERTIFICATE-----\n");
+        }
+        out
+    }
+
+    /// The client side: certificates always verified, HTTP/1.1 only in this version.
+    pub(super) fn client(&self) -> Result<Arc<ClientConfig>> {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(self.certificates.iter().cloned());
+        let mut config =
+            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.with_root_certificates(store).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// The name to verify a seller's certificate against.
+pub(super) fn server_name(host: &Host) -> Option<rustls::pki_types::ServerName<'static>> {
+    match host {
+        Host::Name(name) => rustls::pki_types::ServerName::try_from(name.to_string()).ok(),
+        Host::Ip(IpAddr::V4(ip)) => Some(rustls::pki_types::ServerName::from(IpAddr::V4(*ip))),
+        Host::Ip(ip) => Some(rustls::pki_types::ServerName::from(*ip)),
+    }
+}

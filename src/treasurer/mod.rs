@@ -1,0 +1,257 @@
+//! From a challenge to a credential: decision → hold → signature → header (design steps 6 and 7).
+//!
+//! Knows no HTTP library and no socket. It is handed a parsed challenge and what the proxy knows about the request, and
+//! answers with a [`Payment`] that owns the purchase, a purchase to join, or a refusal that teaches.
+
+mod ask;
+mod outcome;
+mod redirects;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+pub use ask::{Ask, KeyBuilder};
+pub use outcome::{Answered, judge};
+pub use redirects::Redirects;
+
+use crate::clock;
+use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
+use crate::metrics::{Metrics, Stage};
+use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
+use crate::policy::{Approval, Input, Policy, Refusal, Violation};
+use crate::protocol;
+use crate::signer::Signer;
+
+/// A signature may be presented only while this much of its window remains (M1.8).
+const MIN_WINDOW_SECS: i64 = 10;
+
+/// Decisions that lost a race are taken again this often (M3.4 step 4).
+const MAX_DECISIONS: usize = 3;
+
+/// The one who decides; it holds no key.
+pub struct Treasurer {
+    policy: Arc<ArcSwap<Policy>>,
+    ledger: Ledger,
+    signer: Arc<dyn Signer>,
+    metrics: Arc<Metrics>,
+    redirects: Redirects,
+    sign_deadline: Duration,
+}
+
+/// A purchase with a credential that is ready to be presented.
+pub struct Payment {
+    /// The purchase; dropping it keeps the amount spent.
+    pub commitment: Commitment,
+    /// The header that pays. A bearer secret.
+    pub credential: (http::HeaderName, http::HeaderValue),
+    /// What is being bought, for the outcome and the log.
+    pub offer: Offer,
+    /// True if these bytes were sent before: the seller may already have used them.
+    pub again: bool,
+}
+
+/// What a challenged request gets.
+pub enum Ticket {
+    /// Present this.
+    Pay(Box<Payment>),
+    /// An identical purchase's exchange still runs: attach to it (M1.1).
+    Join(PurchaseId),
+    /// Bought before, answered in full, never delivered: deliver the kept answer (M1.6).
+    Kept(Box<Commitment>),
+}
+
+impl Treasurer {
+    /// Wires the treasurer. `sign_deadline` bounds one signature.
+    pub fn new(policy: Arc<ArcSwap<Policy>>, ledger: Ledger, signer: Arc<dyn Signer>, metrics: Arc<Metrics>, sign_deadline: Duration) -> Self {
+        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline }
+    }
+
+    /// The books behind the decisions.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Chains of paid redirects (M1.7).
+    pub const fn redirects(&self) -> &Redirects {
+        &self.redirects
+    }
+
+    /// Ledger time now.
+    pub fn now(&self) -> ClockState {
+        self.ledger.clock(clock::read())
+    }
+
+    /// Answers one challenge. `wanted` says whether the agent still waits: nobody pays for a caller that hung up.
+    ///
+    /// # Errors
+    /// The refusal, with every reason.
+    pub async fn obtain(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+        let clock = self.gate()?;
+        let payer = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()))?;
+        match self.ledger.claim(&ask.key, &ask.likeness, clock.now) {
+            Claim::Join(id) => Ok(Ticket::Join(id)),
+            Claim::Lost { until, price } => Err(lost(until, price)),
+            Claim::Adopted(commitment) => self.adopt(ask, challenge, payer, commitment, clock.now).await,
+            Claim::New => self.buy(ask, challenge, payer, wanted).await,
+        }
+    }
+
+    /// Step (0) of M3.4 as far as it concerns money: store and clock.
+    fn gate(&self) -> Result<ClockState, Refusal> {
+        if !self.ledger.available() {
+            return Err(Refusal::because(Reason::LedgerUnavailable));
+        }
+        let clock = self.now();
+        if clock.sure { Ok(clock) } else { Err(Refusal::because(Reason::ClockUnsure)) }
+    }
+
+    /// A new purchase.
+    async fn buy(&self, ask: &Ask, challenge: &Challenge, payer: Payer, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+        let id = PurchaseId::from_bytes(rand::random());
+        for _ in 0..MAX_DECISIONS {
+            let now = self.gate()?.now;
+            let approval = self.decide(ask, challenge, payer, now, None)?;
+            self.check_chain(ask, &approval, now)?;
+            let offer = approval.offer().clone();
+            let started = Instant::now();
+            let purchase = NewPurchase {
+                id,
+                key: ask.key,
+                likeness: ask.likeness.clone(),
+                payer,
+                host: ask.host.to_string(),
+                method: ask.method.to_string(),
+                valid_after: protocol::valid_after(offer.protocol, now),
+            };
+            let reservation = match self.ledger.reserve(approval, purchase, now) {
+                Ok(reservation) => reservation,
+                Err(ReserveError::Stale(_)) => continue,
+                Err(e) => return Err(Refusal::because(reserve_reason(&e))),
+            };
+            if !wanted() {
+                // Dropping the reservation releases it: nothing was written, nothing signed.
+                return Err(Refusal::because(Reason::UpstreamClosed));
+            }
+            let commitment = reservation.commit().await.map_err(|e| Refusal::because(reserve_reason(&e)))?;
+            self.metrics.authorize(&ask.agent, Stage::Reserve, started.elapsed());
+            return self.sign(commitment, offer, false).await;
+        }
+        Err(Refusal::because(Reason::Busy))
+    }
+
+    /// An orphan under the same request key: kept answer, same bytes, or a new signature under the same nonce (M1.1, M1.2).
+    async fn adopt(&self, ask: &Ask, challenge: &Challenge, payer: Payer, mut commitment: Commitment, now: Timestamp) -> Result<Ticket, Refusal> {
+        if commitment.purchase().state == PurchaseState::Settled {
+            return Ok(Ticket::Kept(Box::new(commitment)));
+        }
+        let policy = self.policy.load_full();
+        let purchase = commitment.purchase();
+        let stored = protocol::restore(purchase.protocol, &purchase.wire, policy.assets()).ok();
+        let unchanged = stored.filter(|old| challenge.offers.iter().any(|new| new.same_terms(old)));
+        let window = i64::try_from(purchase.valid_before).unwrap_or(i64::MAX).saturating_sub(now.secs());
+        if let (Some(offer), true) = (&unchanged, window >= MIN_WINDOW_SECS) {
+            // The intent as recorded: signing it again after a crash forms the same authorization (M1.5).
+            return self.sign(commitment, offer.clone(), true).await;
+        }
+        for _ in 0..MAX_DECISIONS {
+            let approval = self.decide(ask, challenge, payer, now, Some(&commitment))?;
+            let offer = approval.offer().clone();
+            let valid_after = protocol::valid_after(offer.protocol, now);
+            match commitment.resign(approval, valid_after, now).await {
+                Ok(()) => return self.sign(commitment, offer, true).await,
+                Err(ReserveError::Stale(_)) => {}
+                Err(e) => return Err(Refusal::because(reserve_reason(&e))),
+            }
+        }
+        Err(Refusal::because(Reason::Busy))
+    }
+
+    /// One policy snapshot judges every offer against one view of the books.
+    fn decide(&self, ask: &Ask, challenge: &Challenge, payer: Payer, now: Timestamp, held: Option<&Commitment>) -> Result<Approval, Refusal> {
+        let started = Instant::now();
+        let policy = self.policy.load_full();
+        let input = Input {
+            agent: &ask.agent,
+            session: ask.session.as_ref(),
+            method: &ask.method,
+            https: ask.https,
+            host: &ask.host,
+            port: ask.port,
+            path: &ask.path,
+            payer,
+            now,
+            held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
+            bound_to: held.map(|c| c.purchase().asset),
+        };
+        let decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
+        self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
+        decision.verdict
+    }
+
+    /// Refuses a purchase that a chain of paid answers led to, past the entry's `paid_redirects` (M1.7).
+    fn check_chain(&self, ask: &Ask, approval: &Approval, now: Timestamp) -> Result<(), Refusal> {
+        let depth = self.redirects.depth(ask, now);
+        if depth <= approval.repeats().paid_redirects {
+            return Ok(());
+        }
+        let mut violation = Violation::new(Reason::PaidRedirectLimit);
+        violation.rule = Some(approval.entry().clone());
+        violation.amount = Some(approval.offer().price);
+        Err(Refusal { violations: vec![violation] })
+    }
+
+    /// Decide and sign the same object: the request comes out of the commitment and nothing else.
+    async fn sign(&self, mut commitment: Commitment, offer: Offer, again: bool) -> Result<Ticket, Refusal> {
+        let started = Instant::now();
+        let Some(request) = commitment.sign_request(&offer.asset) else {
+            return Err(Refusal::because(Reason::Internal));
+        };
+        let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
+        if left < MIN_WINDOW_SECS {
+            return Err(self.give_up(commitment, Reason::WindowTooShort, again));
+        }
+        let signed = match self.signer.authorize(&request, Instant::now() + self.sign_deadline).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                // Voided only with proof, and never when earlier bytes of this purchase may be out (M1.5).
+                if let (Some(proof), false) = (error.unsigned(), again) {
+                    commitment.void(proof);
+                }
+                return Err(Refusal::because(error.reason()));
+            }
+        };
+        crate::failpoint!("signature_in_memory");
+        self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
+        commitment.signed(&signed);
+        let credential = protocol::credential(offer.protocol, &offer.wire, &signed);
+        Ok(Ticket::Pay(Box::new(Payment { commitment, credential, offer, again })))
+    }
+
+    /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.
+    fn give_up(&self, commitment: Commitment, reason: Reason, again: bool) -> Refusal {
+        if !again {
+            let refused = crate::signer::SignError::Refused { reason, rule: None };
+            if let Some(proof) = refused.unsigned() {
+                commitment.void(proof);
+            }
+        }
+        Refusal::because(reason)
+    }
+}
+
+fn lost(until: Timestamp, price: MicroUsd) -> Refusal {
+    let mut violation = Violation::new(Reason::PaidNotDelivered);
+    violation.amount = Some(price);
+    violation.resets_at = Some(until);
+    Refusal { violations: vec![violation] }
+}
+
+const fn reserve_reason(error: &ReserveError) -> Reason {
+    match error {
+        ReserveError::Stale(_) => Reason::Busy,
+        ReserveError::ClockUnsure => Reason::ClockUnsure,
+        ReserveError::Unavailable => Reason::LedgerUnavailable,
+    }
+}
