@@ -5,7 +5,6 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
-#[macro_use]
 pub mod failpoint;
 pub mod ledger;
 pub mod metrics;
@@ -16,5 +15,8 @@ pub mod protocol;
 pub mod proxy;
 pub mod reload;
 pub mod signer;
+pub mod state;
 pub mod telemetry;
 pub mod treasurer;
+
+pub(crate) use failpoint::failpoint;

@@ -27,5 +27,6 @@ pub use evaluate::{Input, View};
 pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};
 pub use file::{PolicyError, PolicyErrors, Source};
 pub use host::{Host, HostError};
+pub use pattern::HostPattern;
 pub use rule::{Budget, Policy, RefusalBody};
 pub use window::{Scope, Span, Window};

@@ -13,7 +13,7 @@ use super::read::shown;
 
 /// One value of `host`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum HostPattern {
+pub enum HostPattern {
     /// `*`
     Any,
     /// A name or an address.
@@ -23,8 +23,11 @@ pub(super) enum HostPattern {
 }
 
 impl HostPattern {
-    /// Reads one value of `host`; the error says what to write.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads one value of `host`.
+    ///
+    /// # Errors
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self::Any);
         }
@@ -36,7 +39,8 @@ impl HostPattern {
         }
     }
 
-    pub(super) fn matches(&self, host: &Host) -> bool {
+    /// True if `host` is one of those meant.
+    pub fn matches(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
             (Self::Exact(own), host) => own == host,

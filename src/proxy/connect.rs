@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -44,12 +44,7 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
     };
     let upgrade = hyper::upgrade::on(&mut request);
     if intercepts(conn, &caller, &target) {
-        let conn = conn.clone();
-        tokio::spawn(async move {
-            if let Ok(upgraded) = upgrade.await {
-                inside(conn, caller, target, upgraded).await;
-            }
-        });
+        tokio::spawn(later(conn.clone(), caller, target, upgrade));
         return Response::new(AgentBody::Empty);
     }
     let seller = match conn.proxy.dialer.tcp(&target.host, target.port).await {
@@ -63,6 +58,15 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
         }
     });
     Response::new(AgentBody::Empty)
+}
+
+/// The inside of a tunnel, boxed: it serves requests just as this module's caller does, and the type would contain itself.
+fn later(conn: Arc<Connection>, caller: Caller, target: Target, upgrade: OnUpgrade) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if let Ok(upgraded) = upgrade.await {
+            inside(conn, caller, target, upgraded).await;
+        }
+    })
 }
 
 /// Decided once per tunnel: `never` wins, then `all`/`none`, then whether some allow entry could match the host.

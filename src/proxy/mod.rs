@@ -14,6 +14,7 @@ mod kept;
 mod live;
 mod paid;
 mod paywall;
+mod record;
 mod replay;
 pub(crate) mod server;
 mod tls;
@@ -33,7 +34,7 @@ use crate::agents::Tokens;
 use crate::config::{Config, Intercept, Limits};
 use crate::metrics::Metrics;
 use crate::payment::AgentId;
-use crate::policy::{HostPattern, Policy};
+use crate::policy::{HostPattern, Policy, View as _};
 use crate::signer::Signer;
 use crate::treasurer::Treasurer;
 
@@ -91,7 +92,8 @@ impl Proxy {
     pub(crate) fn new(config: &Config, parts: Parts) -> Result<Arc<Self>> {
         let roots = Roots::load(&config.tls.extra_roots)?;
         let authority = Authority::open(&config.private(), &config.trust(), &roots)?;
-        let never = config.tls.never.iter().map(|p| HostPattern::parse(p)).collect::<Result<Vec<_>, _>>().context("tls.never")?;
+        let never = config.tls.never.iter().map(|p| HostPattern::parse(p)).collect::<Result<Vec<_>, _>>();
+        let never = never.map_err(|fault| anyhow::anyhow!("tls.never: {fault}"))?;
         let upstream = &config.upstream;
         let dialer = Dialer {
             guard: Guard::new(upstream.allow_private, &upstream.allow_cidrs),
@@ -131,14 +133,31 @@ impl Proxy {
         self.dialer.guard.set_own(own);
     }
 
-    /// The treasurer, for gauges.
-    pub(crate) const fn treasurer(&self) -> &Treasurer {
-        &self.treasurer
+    /// Brings the gauges that are computed, not counted, up to date: budgets and open authorizations.
+    pub(crate) fn refresh_gauges(&self) {
+        let policy = self.policy.load_full();
+        let now = self.treasurer.now().now;
+        self.metrics.forget_budgets();
+        for agent in policy.agents() {
+            for budget in policy.budgets(agent) {
+                let span = budget.window.span(now, policy.zone());
+                let spent = self.treasurer.ledger().read(|books| books.spent(&budget.scope, span));
+                self.metrics.budget(agent, &budget.name, budget.limit, budget.limit.saturating_sub(spent));
+            }
+            let open = self.treasurer.ledger().read(|books| books.open_authorizations(agent, now));
+            self.metrics.open_authorizations(agent, i64::try_from(open).unwrap_or(i64::MAX));
+        }
     }
 
     /// Paid tasks that still run.
     pub(crate) fn paid_tasks(&self) -> usize {
         self.live.count()
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proxy")
     }
 }
 

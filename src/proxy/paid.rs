@@ -18,13 +18,13 @@ use super::body::{SellerBody, Timed};
 use super::exchange::{Exchange, Failure, Head};
 use super::headers;
 use super::paywall::{Challenged, read_challenge};
+use super::record;
 use super::upstream::{SendError, Target};
 use crate::ledger::{Commitment, Outcome};
 use crate::metrics::PaymentOutcome;
 use crate::payment::{Challenge, Offer, Reason, Receipt};
 use crate::policy::Refusal;
 use crate::protocol;
-use crate::telemetry;
 use crate::treasurer::{Answered, Ask, Payment, Ticket, judge};
 
 /// A request that can be sent again.
@@ -43,6 +43,8 @@ pub(super) struct Paid {
     pub(super) target: Target,
     pub(super) request: Again,
     pub(super) exchange: Arc<Exchange>,
+    /// When the challenge came.
+    pub(super) started: Instant,
 }
 
 /// An identical exchange that can no longer be read from its start ends within moments; this is how long to wait for it.
@@ -52,12 +54,11 @@ const ATTACH_PAUSE: Duration = Duration::from_millis(50);
 impl Paid {
     /// Runs the whole exchange; every way out tells the waiter, the log and the metrics.
     pub(super) async fn run(self) {
-        let started = Instant::now();
         for _ in 0..ATTACH_TRIES {
             let wanted = || self.exchange.wanted();
             match self.proxy.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
                 Err(refusal) => return self.refuse(refusal),
-                Ok(Ticket::Pay(payment)) => return self.pay(*payment, started).await,
+                Ok(Ticket::Pay(payment)) => return self.pay(*payment).await,
                 Ok(Ticket::Kept(commitment)) => return self.deliver_kept(*commitment).await,
                 Ok(Ticket::Join(id)) => {
                     if let Some(running) = self.proxy.exchanges.attach(&id) {
@@ -75,7 +76,7 @@ impl Paid {
     }
 
     fn refuse(&self, refusal: Refusal) {
-        telemetry::refusal_line(&self.ask, &refusal, &self.proxy.policy.load());
+        record::refusal(&self.ask, &refusal, &self.proxy.policy.load(), self.started.elapsed());
         self.proxy.metrics.refusal(&self.ask.agent, refusal.reason());
         self.exchange.fail(Failure::Refused(refusal));
     }
@@ -88,7 +89,7 @@ impl Paid {
         self.exchange.when_gone(move || ledger.waiter_gone(&id));
     }
 
-    async fn pay(&self, payment: Payment, started: Instant) {
+    async fn pay(&self, payment: Payment) {
         let Payment { mut commitment, credential, offer, again } = payment;
         self.register(&commitment);
         let first_time = commitment.purchase().state == crate::ledger::PurchaseState::Signed && !again;
@@ -97,9 +98,9 @@ impl Paid {
             self.proxy.metrics.spend(&self.ask.agent, offer.asset.id.chain, &offer.asset.symbol, commitment.purchase().held);
         }
         match answer {
-            Ok(response) => self.receive(commitment, &offer, again, response, started).await,
+            Ok(response) => self.receive(commitment, &offer, again, response).await,
             Err(reason) => {
-                self.conclude(&mut commitment, &offer, Outcome::Open, None, Some(reason), started);
+                self.conclude(&mut commitment, &offer, Outcome::Open, None, Some(reason));
                 self.exchange.fail(Failure::Broken(reason));
                 self.proxy.exchanges.remove(&commitment.purchase().id);
             }
@@ -124,7 +125,7 @@ impl Paid {
         })
     }
 
-    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, response: Response<Incoming>, started: Instant) {
+    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, response: Response<Incoming>) {
         crate::failpoint!("headers_received");
         let receipt = protocol::receipt(offer.protocol, response.headers());
         let challenged = if response.status() == 402 { read_challenge(&self.proxy, response).await } else { Challenged::not(response) };
@@ -133,7 +134,7 @@ impl Paid {
         let answered = Answered { status: challenged.head.status, receipt: receipt.as_ref(), error, flow: offer.flow, again };
         let outcome = judge(&answered, now, hold);
         self.follow_location(&challenged.head, now);
-        self.conclude(&mut commitment, offer, outcome, receipt, None, started);
+        self.conclude(&mut commitment, offer, outcome, receipt, None);
         let mut head = Head::from(&challenged.head);
         headers::clean_response(&mut head.headers);
         let good = head.status.as_u16() < 400;
@@ -156,7 +157,7 @@ impl Paid {
     }
 
     /// Records an outcome: ledger, signer, metrics, one log line.
-    fn conclude(&self, commitment: &mut Commitment, offer: &Offer, outcome: Outcome, receipt: Option<Receipt>, reason: Option<Reason>, started: Instant) {
+    fn conclude(&self, commitment: &mut Commitment, offer: &Offer, outcome: Outcome, receipt: Option<Receipt>, reason: Option<Reason>) {
         crate::failpoint!("before_outcome");
         commitment.outcome(outcome, receipt.and_then(|r| r.transaction));
         let label = match outcome {
@@ -165,8 +166,8 @@ impl Paid {
             Outcome::Lost { .. } => PaymentOutcome::Lost,
         };
         self.proxy.metrics.payment(&self.ask.agent, offer.protocol, offer.asset.id.chain, label);
-        self.proxy.metrics.paid_request(&self.ask.agent, started.elapsed());
-        telemetry::payment_line(&self.ask, commitment.purchase(), label, reason, started.elapsed());
+        self.proxy.metrics.paid_request(&self.ask.agent, self.started.elapsed());
+        record::payment(&self.ask, commitment.purchase(), label, reason, self.started.elapsed());
         let (signer, id) = (self.proxy.signer.clone(), commitment.purchase().id);
         tokio::spawn(async move { signer.settle(id, outcome).await });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName};
@@ -17,6 +17,7 @@ use super::error;
 use super::exchange::{Exchange, Failure, Waiting};
 use super::headers;
 use super::paid::{Again, Paid};
+use super::record;
 use super::replay::{NotKept, Replay};
 use super::server::Connection;
 use super::upstream::Target;
@@ -24,7 +25,6 @@ use super::Proxy;
 use crate::payment::{Challenge, Reason};
 use crate::policy::{Refusal, RefusalBody};
 use crate::protocol;
-use crate::telemetry;
 use crate::treasurer::{Ask, KeyBuilder};
 
 /// How long the rest of an upload may take after an early 402.
@@ -163,6 +163,7 @@ fn discard(seller: Challenged) {
 
 async fn pay(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, challenge: Challenge) -> Result<Response<AgentBody>, Failure> {
     let proxy = &conn.proxy;
+    let started = Instant::now();
     let mut ask = Ask {
         agent: caller.agent.clone(),
         session: caller.session.clone(),
@@ -176,7 +177,7 @@ async fn pay(conn: &Connection, caller: &Caller, target: &Target, request: Repea
         likeness: crate::ledger::Likeness::default(),
     };
     let refuse = |ask: &Ask, refusal: Refusal| {
-        telemetry::refusal_line(ask, &refusal, &proxy.policy.load());
+        record::refusal(ask, &refusal, &proxy.policy.load(), started.elapsed());
         proxy.metrics.refusal(&ask.agent, refusal.reason());
         Failure::Refused(refusal)
     };
@@ -195,7 +196,7 @@ async fn pay(conn: &Connection, caller: &Caller, target: &Target, request: Repea
     let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);
     (ask.key, ask.likeness) = key.finish(&headers, &hash.finalize().into());
     let again = Again { method: request.method, uri: request.uri, headers, body };
-    start(conn, ask, challenge, target.clone(), again).await
+    start(conn, ask, challenge, target.clone(), again, started).await
 }
 
 async fn finish_upload(body: Option<&Replay>) -> Result<VecDeque<Bytes>, NotKept> {
@@ -206,16 +207,16 @@ async fn finish_upload(body: Option<&Replay>) -> Result<VecDeque<Bytes>, NotKept
 }
 
 /// Starts the paid task on the money runtime and waits for its answer.
-async fn start(conn: &Connection, ask: Ask, challenge: Challenge, target: Target, request: Again) -> Result<Response<AgentBody>, Failure> {
+async fn start(conn: &Connection, ask: Ask, challenge: Challenge, target: Target, request: Again, started: Instant) -> Result<Response<AgentBody>, Failure> {
     let proxy = &conn.proxy;
     let Some(live) = proxy.live.enter(ask.key, proxy.limits.identical) else {
-        telemetry::refusal_line(&ask, &Refusal::because(Reason::Busy), &proxy.policy.load());
+        record::refusal(&ask, &Refusal::because(Reason::Busy), &proxy.policy.load(), started.elapsed());
         proxy.metrics.refusal(&ask.agent, Reason::Busy);
         return Err(Failure::Refused(Refusal::because(Reason::Busy)));
     };
     let exchange = Exchange::new();
     let waiting = Waiting::new(exchange.clone());
-    let paid = Paid { proxy: Arc::clone(proxy), ask, challenge, target, request, exchange };
+    let paid = Paid { proxy: Arc::clone(proxy), ask, challenge, target, request, exchange, started };
     proxy.money.spawn(async move {
         let _live = live;
         paid.run().await;

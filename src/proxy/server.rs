@@ -179,9 +179,13 @@ where
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let result = tokio::select! {
-        result = serving.as_mut() => result,
-        _ = stop.wait_for(|s| *s) => {
+    let done = tokio::select! {
+        result = serving.as_mut() => Some(result),
+        _ = stop.wait_for(|s| *s) => None,
+    };
+    let result = match done {
+        Some(result) => result,
+        None => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -98,6 +98,16 @@ impl Treasurer {
         }
     }
 
+    /// The refusal for a request that cannot be sent again, because no allow entry could match its host when it came.
+    pub fn refuse(&self, ask: &Ask, challenge: &Challenge) -> Refusal {
+        let decided = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()));
+        match decided.and_then(|payer| self.decide(ask, challenge, payer, self.now().now, None)) {
+            Err(refusal) => refusal,
+            // The policy changed while the request was under way: the next attempt is kept and can be paid.
+            Ok(_) => Refusal::because(Reason::Busy),
+        }
+    }
+
     /// Step (0) of M3.4 as far as it concerns money: store and clock.
     fn gate(&self) -> Result<ClockState, Refusal> {
         if !self.ledger.available() {

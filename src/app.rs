@@ -1,0 +1,223 @@
+//! The composition root: wire, bind, run, drain.
+//!
+//! Worker threads carry agents' traffic, each a current-thread runtime with its own listener. The money runtime carries
+//! treasurer, ledger, signer and paid exchanges, so that neither side can starve the other (design §3).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::admin::{self, Part, Readiness};
+use crate::config::{Config, SignerConfig};
+use crate::ledger::{self, Ledger};
+use crate::metrics::Metrics;
+use crate::proxy::{Parts, Proxy, server};
+use crate::reload::{self, Reloader};
+use crate::signer::Signer;
+use crate::treasurer::Treasurer;
+use crate::{clock, net, state};
+
+/// One signature may take this long.
+const SIGN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How to serve, beside the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServeOptions {
+    /// Print one JSON line with the bound addresses instead of a sentence.
+    pub json: bool,
+    /// Take the clock as it is although it ran backwards (M1.8).
+    pub accept_clock: bool,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. Blocking.
+///
+/// # Errors
+/// Anything that keeps the proxy from starting; nothing is half-started then.
+pub fn serve(config: Config, options: ServeOptions) -> Result<()> {
+    let app = App::bind(&config, options)?;
+    announce(&app, options.json)?;
+    let signals = app.money.handle().clone();
+    signals.block_on(wait_for_stop(&app))?;
+    app.drain(config.drain.paid)
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct App {
+    /// Where agents connect.
+    pub proxy_address: SocketAddr,
+    /// Where operators look, if anywhere.
+    pub admin_address: Option<SocketAddr>,
+    /// `/livez`, `/readyz`, `/metrics` for probes, if configured.
+    pub health_address: Option<SocketAddr>,
+    /// `local` or another kind of signer.
+    pub signer_kind: &'static str,
+    proxy: Arc<Proxy>,
+    readiness: Arc<Readiness>,
+    ledger: Ledger,
+    money: Runtime,
+    workers: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    stop_admin: watch::Sender<bool>,
+    reloader: Reloader,
+}
+
+impl App {
+    /// Wires everything and starts serving.
+    ///
+    /// # Errors
+    /// Names the file, address or setting that is wrong.
+    pub fn bind(config: &Config, options: ServeOptions) -> Result<Self> {
+        state::prepare(config)?;
+        let metrics = Metrics::new(config.metrics.all_agents);
+        let readiness = Readiness::new();
+        let ledger = open_ledger(config, options)?;
+        let signer = start_signer(config)?;
+        let mut hot = reload::Builder::new(reload::Timing::default());
+        let epochs = ledger.clone();
+        let policy = hot.policy(&config.policy, &metrics, move |policy| epochs.set_epoch(policy.epoch()))?;
+        let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
+        let treasurer = Treasurer::new(policy.clone(), ledger.clone(), signer.clone(), metrics.clone(), SIGN_DEADLINE);
+        let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
+        let (stop, stopped) = watch::channel(false);
+        let (stop_admin, admin_stopped) = watch::channel(false);
+        let kind = signer.kind();
+        let parts = Parts { policy, tokens, treasurer, signer, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
+        let proxy = Proxy::new(config, parts)?;
+        let count = std::thread::available_parallelism().map_or(2, usize::from);
+        let (proxy_address, listeners) =
+            server::bind(config.listen.proxy, count).with_context(|| format!("cannot listen on {} (listen.proxy)", config.listen.proxy))?;
+        let serve_admin = |address: Option<SocketAddr>, key: &str| -> Result<Option<SocketAddr>> {
+            let Some(address) = address else { return Ok(None) };
+            let shown = || format!("cannot listen on {address} (listen.{key})");
+            let listener = money.block_on(tokio::net::TcpListener::bind(address)).with_context(shown)?;
+            let bound = listener.local_addr().with_context(shown)?;
+            let handler = operator_pages(metrics.clone(), readiness.clone(), proxy.clone());
+            let mut stopped = admin_stopped.clone();
+            money.spawn(net::serve(listener, handler, async move {
+                let _ = stopped.wait_for(|s| *s).await;
+            }));
+            Ok(Some(bound))
+        };
+        let admin_address = serve_admin(config.listen.admin, "admin")?;
+        let health_address = serve_admin(config.listen.health, "health")?;
+        proxy.set_own([Some(proxy_address), admin_address, health_address].into_iter().flatten().collect());
+        let workers = start_workers(&proxy, listeners, &stopped, config.drain.unpaid)?;
+        let reloader = hot.start().context("cannot watch the policy")?;
+        let store = ledger.clone();
+        readiness.ledger(move || store.available());
+        for part in Part::ALL {
+            readiness.set(part, true);
+        }
+        Ok(Self { proxy_address, admin_address, health_address, signer_kind: kind, proxy, readiness, ledger, money, workers, stop, stop_admin, reloader })
+    }
+
+    /// Readiness off, no new connections, in-flight requests finish within their deadlines, paid ones are recorded.
+    ///
+    /// # Errors
+    /// If the ledger could not be flushed.
+    pub fn drain(self, paid: Duration) -> Result<()> {
+        tracing::info!("draining");
+        self.readiness.drain();
+        let deadline = Instant::now() + paid;
+        let _ = self.stop.send(true);
+        for worker in self.workers {
+            let _ = worker.join();
+        }
+        while self.proxy.paid_tasks() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = self.proxy.paid_tasks();
+        if left > 0 {
+            tracing::warn!(tasks = left, "paid requests did not finish in time; their amounts stay spent");
+        }
+        let flushed = self.money.block_on(self.ledger.flush());
+        let _ = self.stop_admin.send(true);
+        drop(self.reloader);
+        drop(self.proxy);
+        self.money.shutdown_timeout(Duration::from_secs(2));
+        drop(self.ledger);
+        flushed.context("the ledger could not be flushed")
+    }
+}
+
+/// The operator's pages; the computed gauges are brought up to date before each scrape.
+fn operator_pages(metrics: Arc<Metrics>, readiness: Arc<Readiness>, proxy: Arc<Proxy>) -> net::Handler {
+    let pages = admin::handler(metrics, readiness);
+    Arc::new(move |request| {
+        if request.uri().path() == "/metrics" {
+            proxy.refresh_gauges();
+        }
+        pages(request)
+    })
+}
+
+fn open_ledger(config: &Config, options: ServeOptions) -> Result<Ledger> {
+    let opening = ledger::Options { dir: config.private(), ephemeral_ok: config.ledger.ephemeral_ok, accept_clock: options.accept_clock };
+    Ok(Ledger::open(&opening, clock::read())?)
+}
+
+fn start_signer(config: &Config) -> Result<Arc<dyn Signer>> {
+    match &config.signer {
+        #[cfg(feature = "local-signer")]
+        SignerConfig::Local { key } => {
+            let signer = crate::signer::local::LocalSigner::start(key.expose()).context("signer.local.key")?;
+            tracing::warn!("the whole key is in this process (signer.local): for laptops and trials only");
+            Ok(Arc::new(signer))
+        }
+        #[cfg(not(feature = "local-signer"))]
+        SignerConfig::Local { .. } => anyhow::bail!("signer.local: this build has no local signer (cargo feature `local-signer`)"),
+    }
+}
+
+fn start_workers(proxy: &Arc<Proxy>, listeners: Vec<std::net::TcpListener>, stop: &watch::Receiver<bool>, drain: Duration) -> Result<Vec<JoinHandle<()>>> {
+    let mut workers = Vec::with_capacity(listeners.len());
+    for (n, listener) in listeners.into_iter().enumerate() {
+        let (proxy, stop) = (proxy.clone(), stop.clone());
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let worker = std::thread::Builder::new().name(format!("tollpass-{n}")).spawn(move || {
+            if let Err(error) = runtime.block_on(server::run(proxy, listener, stop, drain)) {
+                tracing::error!(%error, "a worker stopped");
+            }
+        })?;
+        workers.push(worker);
+    }
+    Ok(workers)
+}
+
+fn announce(app: &App, json: bool) -> Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let text = |a: Option<SocketAddr>| a.map_or_else(|| "off".to_owned(), |a| a.to_string());
+    if json {
+        let line = serde_json::json!({
+            "event": "listening",
+            "proxy": app.proxy_address.to_string(),
+            "admin": app.admin_address.map(|a| a.to_string()),
+            "health": app.health_address.map(|a| a.to_string()),
+            "signer": app.signer_kind,
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(out, "tollpass listens on http://{} (admin {}, signer {})", app.proxy_address, text(app.admin_address), app.signer_kind)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// SIGTERM and SIGINT end it; SIGHUP looks at the hot files at once.
+async fn wait_for_stop(app: &App) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = hup.recv() => app.reloader.poke(),
+        }
+    }
+}

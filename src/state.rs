@@ -1,0 +1,25 @@
+//! The state folder: `<state>` 0711, `private/` 0700, `trust/` 0755 (design §7).
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::config::Config;
+
+/// Creates what is missing and corrects modes that would let another user read private files.
+///
+/// # Errors
+/// Names the folder.
+pub fn prepare(config: &Config) -> Result<()> {
+    folder(&config.state, 0o711)?;
+    folder(&config.private(), 0o700)?;
+    folder(&config.trust(), 0o755)
+}
+
+fn folder(path: &Path, mode: u32) -> Result<()> {
+    let context = || format!("cannot prepare the folder {} (state)", path.display());
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).with_context(context)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(context)
+}

@@ -1,0 +1,60 @@
+// The program under test, with the configuration an operator would write for these sellers.
+import { execFile } from "node:child_process";
+import { access, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { promisify } from "node:util";
+import { PAYER_KEY } from "./chain.mjs";
+import { json, start, until } from "./process.mjs";
+import { NO_PROXY_AT_ALL } from "./rig.mjs";
+
+const CONFIG = `version: 1
+listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }
+state: ./state
+ledger: { store: sqlite, ephemeral: accept }
+policy: policy.yaml
+tls: { intercept: allowed, extra_roots: [seller-ca.pem] }
+agents: { default: peer-bot }
+signer: { local: { key: env:TOLLPASS_DEV_KEY } }
+upstream: { allow_private: true, replay_limit: 16MiB, first_byte: 300s }
+`;
+
+const POLICY = `version: 1
+agents:
+  peer-bot:
+    caps: { per_payment: 0.05, day: 1000 }
+    allow:
+      - id: sellers
+        host: [localhost, 127.0.0.1]
+        methods: [GET, POST]
+        networks: ["eip155:84532"]
+        assets: [USDC]
+        pay_to: any
+        plain_http: true
+`;
+
+export async function startTollpass(bin, dir) {
+  const config = path.join(dir, "tollpass.yaml");
+  await writeFile(config, CONFIG);
+  await writeFile(path.join(dir, "policy.yaml"), POLICY);
+  const env = { ...NO_PROXY_AT_ALL, TOLLPASS_DEV_KEY: PAYER_KEY };
+  const proc = start(bin, ["serve", "--config", config, "--json"], { env, cwd: dir, name: "tollpass" });
+  const listening = (line) => (json(line)?.event === "listening" ? json(line) : undefined);
+  const { proxy, admin } = await proc.line(listening, 30_000);
+
+  const trust = (name) => path.join(dir, "state", "trust", name);
+  const [ca, bundle] = [trust("ca.pem"), trust("bundle.pem")];
+  await until(async () => (await fetch(`http://${admin}/readyz`).catch(() => null))?.status === 200, "/readyz to be 200");
+  await Promise.all([ca, bundle].map((file) => access(file)));
+
+  return {
+    proxy, ca, bundle, proc,
+    alive: () => proc.exited === null,
+    metrics: async () => (await fetch(`http://${admin}/metrics`)).text(),
+    ledger: async () => {
+      const args = ["ledger", "show", "--config", config, "--json"];
+      const { stdout } = await promisify(execFile)(bin, args, { env: { ...process.env, ...env }, cwd: dir, maxBuffer: 64 << 20 });
+      return JSON.parse(stdout);
+    },
+    stop: () => proc.stop(10_000),
+  };
+}
