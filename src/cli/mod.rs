@@ -72,7 +72,7 @@ pub enum PolicyCommand {
     /// Report every mistake and warning of policy files.
     Check(policy::CheckArgs),
     /// Say what a policy would do with a request, and why.
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
 }
 
 /// `tollpass ledger …`
