@@ -158,7 +158,6 @@ impl Paid {
 
     /// Records an outcome: ledger, signer, metrics, one log line.
     fn conclude(&self, commitment: &mut Commitment, offer: &Offer, outcome: Outcome, receipt: Option<Receipt>, reason: Option<Reason>) {
-        crate::failpoint!("before_outcome");
         commitment.outcome(outcome, receipt.and_then(|r| r.transaction));
         let label = match outcome {
             Outcome::Settled => PaymentOutcome::Settled,
@@ -222,7 +221,6 @@ impl Paid {
             if self.exchange.settled().await {
                 self.proxy.exchanges.remove(&id);
                 if deliverable {
-                    crate::failpoint!("before_consumed");
                     commitment.consumed();
                 }
                 return;

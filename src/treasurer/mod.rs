@@ -232,7 +232,6 @@ impl Treasurer {
                 return Err(Refusal::because(error.reason()));
             }
         };
-        crate::failpoint!("signature_in_memory");
         self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
         commitment.signed(&signed);
         let credential = protocol::credential(offer.protocol, &offer.wire, &signed);
