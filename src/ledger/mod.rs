@@ -7,18 +7,31 @@
 mod books;
 mod clock;
 mod commitment;
+mod counters;
+mod index;
 mod lock;
 mod purchase;
+mod reservation;
 mod store;
+#[cfg(test)]
+mod tests;
 
-use std::path::PathBuf;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::B256;
 
+use clock::Clock;
+use index::Found;
+use store::{Answer, Failed, Store};
+
 pub use books::Books;
 pub use clock::{ClockReading, ClockState};
-pub use commitment::{Commitment, DefinitelyUnsigned, Reservation, SignContext, SignRequest};
+pub use commitment::{Commitment, DefinitelyUnsigned, SignContext, SignRequest};
 pub use purchase::{Likeness, Outcome, Purchase, PurchaseState};
+pub use reservation::Reservation;
 
 use crate::payment::{MicroUsd, Payer, PurchaseId, RequestKey, Timestamp};
 use crate::policy::{Approval, Violation};
@@ -126,8 +139,39 @@ pub enum OpenError {
 }
 
 /// The ledger of one process: books in memory, one durable writer behind them. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Ledger {}
+///
+/// When the last clone, [`Reservation`] and [`Commitment`] are gone, what is queued is written and the lock falls.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+/// What every clone, reservation and commitment shares. Fields drop in this order: the lock falls after the last write.
+pub(crate) struct Shared {
+    store: Store,
+    state: Arc<Mutex<State>>,
+    _lock: File,
+}
+
+/// What the one lock of a ledger guards. Never held across an await.
+#[derive(Debug)]
+pub(crate) struct State {
+    books: Books,
+    clock: Clock,
+}
+
+impl Shared {
+    /// A panic under the lock can only come from a reader's closure, which changes nothing: the books stay whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("available", &self.available()).finish_non_exhaustive()
+    }
+}
 
 impl Ledger {
     /// Opens or creates the store, takes the lock and replays it into the books. Blocking.
@@ -135,38 +179,54 @@ impl Ledger {
     /// # Errors
     /// [`OpenError`]; each names the file and the way out.
     pub fn open(options: &Options, clock: ClockReading) -> Result<Self, OpenError> {
-        let _ = (options, clock);
-        unimplemented!("helper")
+        if !options.ephemeral_ok {
+            lock::refuse_memory(&options.dir)?;
+        }
+        let lock = lock::take(&options.dir)?;
+        let (opened, loaded) = store::open(&options.dir)?;
+        let clock = Clock::open(loaded.last, clock, options.accept_clock);
+        let state = Arc::new(Mutex::new(State { books: loaded.books, clock }));
+        let store = Store::start(opened, Arc::clone(&state));
+        let store = store.map_err(|e| OpenError::Store { path: options.dir.clone(), source: e.into() })?;
+        Ok(Self { shared: Arc::new(Shared { store, state, _lock: lock }) })
     }
 
     /// Ledger time for a wall-clock reading: max(wall, last recorded), and whether the clock can be trusted (M1.8).
     pub fn clock(&self, reading: ClockReading) -> ClockState {
-        let _ = reading;
-        unimplemented!("helper")
+        self.shared.state().clock.read(reading)
     }
 
-    /// Reads the books under their lock. Keep it short.
+    /// An operator vouches for this reading although the clock jumped (M1.8).
+    pub fn accept_clock(&self, reading: ClockReading) {
+        self.shared.state().clock.accept(reading);
+    }
+
+    /// Reads the books under their lock. Keep it short, and do not call the ledger from inside.
     pub fn read<R>(&self, f: impl FnOnce(&Books) -> R) -> R {
-        let _ = f;
-        unimplemented!("helper")
+        f(&self.shared.state().books)
     }
 
     /// From now on only approvals of this policy epoch are held (M2.2).
     pub fn set_epoch(&self, epoch: u64) {
-        let _ = epoch;
-        unimplemented!("helper")
+        self.shared.state().books.set_epoch(epoch);
     }
 
     /// Finds an orphan of `key` and makes it ours, one to one; most equal headers first, then the oldest (M1.1).
     pub fn claim(&self, key: &RequestKey, likeness: &Likeness, now: Timestamp) -> Claim {
-        let _ = (key, likeness, now);
-        unimplemented!("helper")
+        let found = self.shared.state().books.index().claim(key, likeness, now);
+        match found {
+            Found::New => Claim::New,
+            Found::Join(id) => Claim::Join(id),
+            Found::Lost { until, price } => Claim::Lost { until, price },
+            Found::Adopted { id, owner } => Commitment::adopt(&self.shared, id, owner, now).map_or(Claim::New, Claim::Adopted),
+        }
     }
 
     /// The waiter of a joined exchange went away (M1.1): the purchase is an orphan again.
     pub fn waiter_gone(&self, id: &PurchaseId) {
-        let _ = id;
-        unimplemented!("helper")
+        if let Some(live) = self.shared.state().books.index().get_mut(id) {
+            live.waiter = false;
+        }
     }
 
     /// Holds the approved amount against every counter it touches, in memory, all or nothing (M2.5).
@@ -174,8 +234,7 @@ impl Ledger {
     /// # Errors
     /// [`ReserveError::Stale`] if the policy epoch or a counter changed so that the approval no longer holds.
     pub fn reserve(&self, approval: Approval, purchase: NewPurchase, now: Timestamp) -> Result<Reservation, ReserveError> {
-        let _ = (approval, purchase, now);
-        unimplemented!("helper")
+        Reservation::new(&self.shared, &approval, purchase, now)
     }
 
     /// Waits until everything queued so far is durable: for drain.
@@ -183,21 +242,28 @@ impl Ledger {
     /// # Errors
     /// [`ReserveError::Unavailable`] if the store failed.
     pub async fn flush(&self) -> Result<(), ReserveError> {
-        unimplemented!("helper")
+        durable(self.shared.store.submit(None).ok_or(ReserveError::Unavailable)?).await
     }
 
     /// True while the store accepts writes.
     pub fn available(&self) -> bool {
-        unimplemented!("helper")
+        self.shared.store.available()
     }
 
     /// Reads all purchases of a ledger without taking the lock: for `ledger show` beside a running proxy.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn list(dir: &std::path::Path) -> Result<Vec<Purchase>, OpenError> {
-        let _ = dir;
-        unimplemented!("helper")
+    pub fn list(dir: &Path) -> Result<Vec<Purchase>, OpenError> {
+        store::list(dir)
+    }
+}
+
+/// Waits for the writer's answer; one that never comes is a failure.
+async fn durable(answer: Answer) -> Result<(), ReserveError> {
+    match answer.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Failed)) | Err(_) => Err(ReserveError::Unavailable),
     }
 }
 

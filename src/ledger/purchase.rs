@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use alloy_primitives::U256;
 
-use super::Digest;
-use crate::payment::{AgentId, AssetId, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, SessionName, Timestamp, WireEntry};
-use crate::policy::{RepeatRules, RuleId};
+use super::{Digest, NewPurchase};
+use crate::payment::{
+    AgentId, Asset, AssetId, Authorization, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, SessionName, Timestamp,
+    WireEntry,
+};
+use crate::policy::{Approval, Host, RepeatRules, RuleId};
 
 /// Where a purchase stands. Everything but `Void` counts as spent; `Dead` comes with chain access (M1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,5 +140,113 @@ pub struct Purchase {
 impl fmt::Debug for Purchase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Purchase").field("id", &self.id).field("agent", &self.agent).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Purchase {
+    /// The complete intent of a new purchase: nonce, window, every signed field, digest (M1.5).
+    pub(super) fn intent(approval: &Approval, new: NewPurchase, at: Timestamp) -> Self {
+        let offer = approval.offer();
+        let mut purchase = Self {
+            id: new.id,
+            key: new.key,
+            agent: approval.agent().clone(),
+            session: approval.session().cloned(),
+            entry: approval.entry().clone(),
+            // As `View::pin` asks for it.
+            host: Host::parse(&new.host).map_or(new.host, |host| host.to_string()),
+            method: new.method,
+            protocol: offer.protocol,
+            wire: offer.wire.clone(),
+            asset: offer.asset.id,
+            symbol: offer.asset.symbol.as_str().into(),
+            amount: offer.amount.atomic(),
+            payee: offer.payee,
+            payer: new.payer,
+            nonce: Nonce::derive(new.payer.0, &new.id),
+            valid_after: new.valid_after,
+            valid_before: 0,
+            digest: Digest::ZERO,
+            held: MicroUsd::ZERO,
+            state: PurchaseState::Committed,
+            signature: None,
+            at,
+            consumed: false,
+            lost_until: None,
+            likeness: new.likeness,
+            repeats: approval.repeats(),
+            policy_digest: Arc::clone(approval.policy_digest()),
+            claimed_tx: None,
+        };
+        purchase.sign_again(approval, new.valid_after, at);
+        purchase
+    }
+
+    /// Takes the terms of `approval`; payer, chain, token and nonce stay, and the hold never shrinks (M1.2).
+    pub(super) fn sign_again(&mut self, approval: &Approval, valid_after: u64, at: Timestamp) {
+        let offer = approval.offer();
+        self.entry = approval.entry().clone();
+        self.protocol = offer.protocol;
+        self.wire = offer.wire.clone();
+        self.amount = offer.amount.atomic();
+        self.payee = offer.payee;
+        self.valid_after = valid_after;
+        self.valid_before = u64::try_from(at.secs()).unwrap_or(0).saturating_add(approval.lifetime().as_secs());
+        self.held = self.held.max(offer.price);
+        self.signature = None;
+        if self.state != PurchaseState::Settled {
+            self.state = PurchaseState::Committed;
+        }
+        self.repeats = approval.repeats();
+        self.policy_digest = Arc::clone(approval.policy_digest());
+        self.digest = self.authorization(&offer.asset).digest();
+    }
+
+    /// The typed data of the recorded intent, under the domain of `asset`.
+    pub(super) fn authorization(&self, asset: &Arc<Asset>) -> Authorization {
+        Authorization {
+            asset: Arc::clone(asset),
+            from: self.payer,
+            to: self.payee,
+            value: self.amount,
+            valid_after: self.valid_after,
+            valid_before: self.valid_before,
+            nonce: self.nonce,
+        }
+    }
+
+    /// A step of the exchange. What is settled stays settled when its bytes are shown again.
+    pub(super) fn advance(&mut self, state: PurchaseState) {
+        if self.state != PurchaseState::Settled {
+            self.state = state;
+        }
+    }
+
+    /// Takes the signed terms and what they hold from `other`; state and outcome stay.
+    pub(super) fn take_terms(&mut self, other: &Self) {
+        self.entry = other.entry.clone();
+        self.protocol = other.protocol;
+        self.wire = other.wire.clone();
+        self.amount = other.amount;
+        self.payee = other.payee;
+        self.valid_after = other.valid_after;
+        self.valid_before = other.valid_before;
+        self.digest = other.digest;
+        self.held = other.held;
+        self.state = other.state;
+        self.signature = other.signature;
+        self.repeats = other.repeats;
+        self.policy_digest = Arc::clone(&other.policy_digest);
+    }
+
+    /// How the exchange ended. A seller's claim of settlement is kept against later words to the contrary.
+    pub(super) fn conclude(&mut self, outcome: Outcome, claimed_tx: Option<String>) {
+        (self.state, self.lost_until) = match outcome {
+            Outcome::Open if self.state == PurchaseState::Settled => (PurchaseState::Settled, None),
+            Outcome::Open => (PurchaseState::Open, None),
+            Outcome::Settled => (PurchaseState::Settled, None),
+            Outcome::Lost { until } => (PurchaseState::Lost, Some(until)),
+        };
+        self.claimed_tx = claimed_tx.or_else(|| self.claimed_tx.take());
     }
 }

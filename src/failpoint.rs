@@ -1,0 +1,89 @@
+//! Named places where a crash test kills the process (money.md §5).
+//!
+//! Without the feature `failpoints` a place expands to nothing but a check that its name is listed in [`NAMES`]. With it,
+//! `TOLLPASS_FAILPOINT=name` ends the process by SIGKILL at the first visit, `name:N` at the N-th.
+
+/// Every place, in the order a payment passes them.
+pub const NAMES: &[&str] = &[
+    "hold_written",
+    "intent_durable",
+    "signature_in_memory",
+    "bytes_stored",
+    "first_byte_sent",
+    "headers_received",
+    "half_body",
+    "before_outcome",
+    "before_consumed",
+];
+
+/// Marks a place by its name.
+macro_rules! failpoint {
+    ($name:literal) => {{
+        const _: () = assert!($crate::failpoint::listed($name), "add the failpoint to failpoint::NAMES");
+        #[cfg(feature = "failpoints")]
+        $crate::failpoint::hit($name);
+    }};
+}
+pub(crate) use failpoint;
+
+/// True if `name` is one of [`NAMES`]; decides at compile time.
+#[doc(hidden)]
+pub const fn listed(name: &str) -> bool {
+    let mut i = 0;
+    while i < NAMES.len() {
+        if same(NAMES[i].as_bytes(), name.as_bytes()) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Ends the process without any cleaning up if the environment asks for it here.
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub fn hit(name: &str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static VISITS: AtomicU64 = AtomicU64::new(0);
+
+    let wanted = WANTED.get_or_init(|| {
+        let text = std::env::var("TOLLPASS_FAILPOINT").ok()?;
+        let (name, nth) = text.split_once(':').unwrap_or((&text, "1"));
+        Some((name.to_owned(), nth.parse().ok()?))
+    });
+    let Some((wanted, nth)) = wanted else { return };
+    if wanted == name && VISITS.fetch_add(1, Ordering::SeqCst) + 1 == *nth {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_names_are_failpoints() {
+        assert!(NAMES.iter().all(|n| listed(n)));
+        assert!(!listed("hold_writte") && !listed("hold_writtem") && !listed(""));
+    }
+}

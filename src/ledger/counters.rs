@@ -1,0 +1,190 @@
+//! Sums over time: money per quarter of an hour, commitments per instant.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::payment::Timestamp;
+use crate::policy::Span;
+
+/// A quarter of an hour: every calendar period of every time zone begins on a multiple of it in UTC.
+pub(super) const QUARTER_MS: i64 = 900_000;
+
+/// How long an instant matters for a rate (M3.7: the longest is `per_hour`).
+pub(super) const RATE_MS: i64 = 3_600_000;
+
+/// Spans whose sums are kept at hand: hour, day, week, month and one of the period before.
+const REMEMBERED: usize = 6;
+
+/// The quarter that `at` lies in.
+pub(super) const fn quarter(at: Timestamp) -> i64 {
+    at.millis().div_euclid(QUARTER_MS)
+}
+
+/// Money posted to one scope (M2.2): the sum over any period, in constant time for the periods asked for lately.
+#[derive(Debug, Default)]
+pub(super) struct Money {
+    total: i64,
+    quarters: BTreeMap<i64, i64>,
+    remembered: RefCell<VecDeque<(Span, i64)>>,
+}
+
+impl Money {
+    /// Adds `micro` (negative for a release) to the period of `at`, and to no other (M2.1).
+    pub(super) fn post(&mut self, at: Timestamp, micro: i64) {
+        let quarter = quarter(at);
+        self.total = self.total.saturating_add(micro);
+        let sum = self.quarters.entry(quarter).or_default();
+        *sum = sum.saturating_add(micro);
+        for (span, sum) in self.remembered.get_mut() {
+            if covers(*span, quarter) {
+                *sum = sum.saturating_add(micro);
+            }
+        }
+    }
+
+    /// True if `micro` more can be counted at all.
+    pub(super) const fn has_room(&self, micro: i64) -> bool {
+        self.total.checked_add(micro).is_some()
+    }
+
+    /// What was posted within `span`. A span that does not begin and end on a quarter is widened to it: never too little.
+    pub(super) fn spent(&self, span: Span) -> i64 {
+        let (Some((&first, _)), Some((&last, _))) = (self.quarters.first_key_value(), self.quarters.last_key_value()) else {
+            return 0;
+        };
+        if covers(span, first) && covers(span, last) {
+            return self.total;
+        }
+        let mut remembered = self.remembered.borrow_mut();
+        if let Some((_, sum)) = remembered.iter().find(|(s, _)| *s == span) {
+            return *sum;
+        }
+        let (from, until) = quarters(span);
+        let sum = if from < until { self.quarters.range(from..until).map(|(_, v)| v).sum() } else { 0 };
+        if remembered.len() == REMEMBERED {
+            remembered.pop_front();
+        }
+        remembered.push_back((span, sum));
+        sum
+    }
+}
+
+/// The quarters `[from, until)` that `span` touches.
+const fn quarters(span: Span) -> (i64, i64) {
+    let until = span.until.millis();
+    let whole = until.div_euclid(QUARTER_MS);
+    (quarter(span.from), if until.rem_euclid(QUARTER_MS) == 0 { whole } else { whole + 1 })
+}
+
+fn covers(span: Span, quarter: i64) -> bool {
+    let (from, until) = quarters(span);
+    from <= quarter && quarter < until
+}
+
+/// The instants of the last hour's commitments of one scope, in order (M2.5: never refunded).
+#[derive(Debug, Default)]
+pub(super) struct Instants(VecDeque<i64>);
+
+impl Instants {
+    /// Counts a commitment and forgets those no rate can ask for any more.
+    pub(super) fn add(&mut self, at: Timestamp) {
+        let at = at.millis();
+        self.0.insert(self.0.partition_point(|x| *x <= at), at);
+        while self.0.front().is_some_and(|x| at - *x >= RATE_MS) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Takes back one commitment that never happened.
+    pub(super) fn remove(&mut self, at: Timestamp) {
+        let i = self.0.partition_point(|x| *x < at.millis());
+        if self.0.get(i) == Some(&at.millis()) {
+            self.0.remove(i);
+        }
+    }
+
+    /// Commitments within `[from, until)`.
+    pub(super) fn within(&self, span: Span) -> usize {
+        let before = |t: Timestamp| self.0.partition_point(|x| *x < t.millis());
+        before(span.until).saturating_sub(before(span.from))
+    }
+
+    /// Commitments since `from`, whatever the end of the span a decision used.
+    pub(super) fn since(&self, from: Timestamp) -> usize {
+        self.0.len() - self.0.partition_point(|x| *x < from.millis())
+    }
+
+    /// The `n`-th commitment since `from`, from zero.
+    pub(super) fn nth_since(&self, from: Timestamp, n: usize) -> Option<Timestamp> {
+        self.0.get(self.0.partition_point(|x| *x < from.millis()) + n).map(|x| Timestamp::from_millis(*x))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(from: i64, until: i64) -> Span {
+        Span { from: Timestamp::from_secs(from), until: Timestamp::from_secs(until) }
+    }
+
+    #[test]
+    fn a_posting_belongs_to_the_period_of_its_instant_m2_1() {
+        let mut money = Money::default();
+        money.post(Timestamp::from_secs(3599), 5);
+        money.post(Timestamp::from_secs(3600), 7);
+        assert_eq!((money.spent(span(0, 3600)), money.spent(span(3600, 7200)), money.spent(span(7200, 9000))), (5, 7, 0));
+        assert_eq!(money.spent(Span { from: Timestamp::from_millis(i64::MIN), until: Timestamp::from_millis(i64::MAX) }), 12);
+    }
+
+    #[test]
+    fn a_release_credits_only_its_own_period_m2_1() {
+        let mut money = Money::default();
+        money.post(Timestamp::from_secs(10), 5);
+        money.post(Timestamp::from_secs(3600), 7);
+        assert_eq!(money.spent(span(3600, 7200)), 7);
+        money.post(Timestamp::from_secs(10), -5);
+        assert_eq!((money.spent(span(0, 3600)), money.spent(span(3600, 7200))), (0, 7));
+    }
+
+    #[test]
+    fn an_unaligned_span_is_widened_never_narrowed() {
+        let mut money = Money::default();
+        money.post(Timestamp::from_secs(0), 1);
+        money.post(Timestamp::from_secs(1799), 2);
+        money.post(Timestamp::from_secs(9000), 4);
+        assert_eq!(money.spent(span(899, 901)), 3);
+        assert_eq!(money.spent(span(901, 899)), 0);
+    }
+
+    #[test]
+    fn a_rate_counts_instants_with_now_minus_at_below_the_span_m3_7() {
+        let mut instants = Instants::default();
+        for at in [0, 60_000, 60_001, 119_999] {
+            instants.add(Timestamp::from_millis(at));
+        }
+        let last_minute = |now: i64| Span { from: Timestamp::from_millis(now - 60_000 + 1), until: Timestamp::from_millis(now + 1) };
+        assert_eq!(instants.within(last_minute(120_000)), 2);
+        assert_eq!(instants.within(last_minute(119_999)), 3);
+        instants.remove(Timestamp::from_millis(60_001));
+        instants.remove(Timestamp::from_millis(60_001));
+        assert_eq!(instants.within(last_minute(119_999)), 2);
+        instants.add(Timestamp::from_millis(RATE_MS));
+        assert_eq!(instants.since(Timestamp::from_millis(i64::MIN)), 3, "the first is older than any rate");
+    }
+
+    proptest! {
+        #[test]
+        fn a_remembered_sum_equals_a_fresh_one(posts in prop::collection::vec((0_i64..40, -5_i64..9), 0..60), asked in prop::collection::vec((0_i64..44, 0_i64..44), 1..12)) {
+            let at = |q: i64| Timestamp::from_millis(q * QUARTER_MS);
+            let mut money = Money::default();
+            for (i, (q, micro)) in posts.iter().enumerate() {
+                money.post(at(*q), *micro);
+                let (from, until) = asked[i % asked.len()];
+                let want: i64 = posts[..=i].iter().filter(|(p, _)| from <= *p && *p < until).map(|(_, m)| m).sum();
+                prop_assert_eq!(money.spent(Span { from: at(from), until: at(until) }), want);
+            }
+        }
+    }
+}

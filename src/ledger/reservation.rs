@@ -1,0 +1,110 @@
+//! An amount held in memory, until it is durable or given back.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::books::{Kind, Posting};
+use super::index::Live;
+use super::store::{Answer, Change};
+use super::{Commitment, NewPurchase, Purchase, ReserveError, Shared, State, durable};
+use crate::payment::{MicroUsd, Reason, Timestamp};
+use crate::policy::{Approval, Violation};
+
+/// An amount held in memory. Dropping it gives the amount back: nothing was written, nothing signed.
+#[must_use = "dropping a reservation releases the amount"]
+pub struct Reservation {
+    shared: Arc<Shared>,
+    /// Taken by `commit`; what is still here at the end goes back.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    purchase: Arc<Purchase>,
+    posting: Posting,
+    epoch: u64,
+}
+
+impl Reservation {
+    /// Checks everything again under the books' lock and posts to every counter, all or nothing (M2.5).
+    pub(super) fn new(shared: &Arc<Shared>, approval: &Approval, new: NewPurchase, now: Timestamp) -> Result<Self, ReserveError> {
+        if !shared.store.available() {
+            return Err(ReserveError::Unavailable);
+        }
+        let offer = approval.offer();
+        if offer.amount.asset() != offer.asset.id {
+            return Err(ReserveError::Stale(Some(Violation::new(Reason::InvalidAsset))));
+        }
+        let posting = {
+            let mut state = shared.state();
+            let State { books, clock } = &mut *state;
+            if !clock.sure() {
+                return Err(ReserveError::ClockUnsure);
+            }
+            let at = clock.record(now);
+            books.examine(approval, None, at).map_err(ReserveError::Stale)?;
+            let (agent, entry) = (approval.agent().clone(), approval.entry().clone());
+            let posting = Posting { agent, entry, at, micro: offer.price.max(MicroUsd::ZERO).micro(), kind: Kind::Hold };
+            books.post(&posting);
+            posting
+        };
+        // Outside the lock: the digest takes longer than the sums.
+        let purchase = Arc::new(Purchase::intent(approval, new, posting.at));
+        Ok(Self { shared: Arc::clone(shared), held: Some(Held { purchase, posting, epoch: approval.epoch() }) })
+    }
+
+    /// Writes hold and complete intent in one durable transaction and waits for it (M1.5).
+    ///
+    /// If this future is dropped while it waits, the purchase is an orphan as soon as it is durable: still spent, to be adopted.
+    ///
+    /// # Errors
+    /// [`ReserveError::Unavailable`] if the transaction failed, [`ReserveError::Stale`] if the policy changed since (M2.2); the
+    /// amount is released.
+    pub async fn commit(self) -> Result<Commitment, ReserveError> {
+        let (commitment, answer) = self.submit()?;
+        // On failure the writer has undone the hold, and the commitment dropped here finds nothing to leave behind.
+        durable(answer).await?;
+        Ok(commitment)
+    }
+
+    /// Hands the hold to the writer, which decides its fate from here on.
+    fn submit(mut self) -> Result<(Commitment, Answer), ReserveError> {
+        let mut state = self.shared.state();
+        let books = &mut state.books;
+        let Some(held) = self.held.take_if(|h| h.epoch == books.epoch() && books.purchase(&h.purchase.id).is_none()) else {
+            return Err(ReserveError::Stale(None));
+        };
+        let Held { purchase, posting, .. } = held;
+        let (id, num, owner) = (purchase.id, books.index().number(), 1);
+        let live = Live {
+            purchase: Arc::clone(&purchase),
+            num,
+            postings: vec![posting.clone()],
+            writing: true,
+            waiter: true,
+            exchange: true,
+            owner,
+        };
+        books.index().insert(live);
+        let change = Change::Hold { num, purchase: Arc::clone(&purchase), posting };
+        let Some(answer) = self.shared.store.submit(Some(change)) else {
+            books.undo_hold(&id);
+            return Err(ReserveError::Unavailable);
+        };
+        Ok((Commitment::first(Arc::clone(&self.shared), purchase, owner), answer))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.shared.state().books.unpost(&held.posting);
+        }
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("held", &self.held).finish_non_exhaustive()
+    }
+}
