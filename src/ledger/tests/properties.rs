@@ -81,7 +81,9 @@ impl World {
             }
             Act::Wait(s) => self.now = self.now.plus_secs(s),
             Act::Restart => self.restart().await,
-            Act::Leave(i) | Act::Void(i) | Act::Resign(i, _) | Act::Sent(i) | Act::Outcome(i, _) | Act::Consume(i) if i < self.commitments.len() => {
+            Act::Leave(i) | Act::Void(i) | Act::Resign(i, _) | Act::Sent(i) | Act::Outcome(i, _) | Act::Consume(i)
+                if i < self.commitments.len() =>
+            {
                 self.act_on_commitment(i, act).await;
             }
             _ => {}
