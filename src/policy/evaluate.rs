@@ -1,9 +1,15 @@
-//! The order of evaluation, M3.4.
+//! The order of evaluation, M3.4: gates, each offer alone, everything that speaks against each offer, rank.
+//!
+//! Frozen agents, the ledger, the clock and the replayable body are gates of the caller: it knows them before it asks.
 
 use alloy_primitives::Address;
+use http::Method;
 
-use super::{Decision, Host, Policy, RuleId, Scope, Span};
-use crate::payment::{AgentId, ChainId, Challenge, MicroUsd, Payer, SessionName, Timestamp};
+use super::judge::{Judge, Verdict};
+use super::pattern::RequestPath;
+use super::rule::{Agent, Request};
+use super::{Approval, Check, Considered, Decision, Host, Limit, Policy, Refusal, RuleId, Scope, Span, Violation};
+use crate::payment::{AgentId, ChainId, Challenge, MicroUsd, Payer, Reason, SessionName, Timestamp};
 
 /// What the request is, as the proxy knows it: nothing here is the agent's or the seller's say-so.
 #[derive(Clone, Debug)]
@@ -13,7 +19,7 @@ pub struct Input<'a> {
     /// Its session.
     pub session: Option<&'a SessionName>,
     /// Request method.
-    pub method: &'a http::Method,
+    pub method: &'a Method,
     /// True if the upstream leg is TLS.
     pub https: bool,
     /// The host that is really connected to: CONNECT authority or absolute-form authority.
@@ -32,6 +38,13 @@ pub struct Input<'a> {
     pub bound_to: Option<crate::payment::AssetId>,
 }
 
+impl Input<'_> {
+    /// True if a purchase is signed again, which is no new commitment (M1.2, M2.5).
+    pub(super) fn is_resigning(&self) -> bool {
+        self.held > MicroUsd::ZERO || self.bound_to.is_some()
+    }
+}
+
 /// The books, as a decision reads them.
 pub trait View {
     /// Micro-USD posted to `scope` within `span`.
@@ -40,12 +53,97 @@ pub trait View {
     fn commitments(&self, scope: &Scope, span: Span) -> u32;
     /// The payee pinned for this entry, host and network by the first consumed purchase (M3.3).
     fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address>;
+    /// When the oldest commitment of `scope` within `span` was made, if the books can tell: a rate frees up from there.
+    fn oldest_commitment(&self, scope: &Scope, span: Span) -> Option<Timestamp> {
+        let _ = (scope, span);
+        None
+    }
 }
 
 impl Policy {
     /// Judges every offer of `challenge` for `input` against `books`.
     pub fn evaluate(&self, input: &Input<'_>, challenge: &Challenge, books: &dyn View) -> Decision {
-        let _ = (input, challenge, books);
-        unimplemented!("helper")
+        let (agent, request) = match self.gates(input) {
+            Ok(passed) => passed,
+            Err(reason) => return Decision { verdict: Err(Refusal::because(reason)), considered: Vec::new() },
+        };
+        let judge = Judge::new(self, agent, input, request, books);
+        let verdicts: Vec<Verdict<'_>> = challenge.offers.iter().map(|offer| judge.offer(offer)).collect();
+        let best = verdicts.iter().filter(|v| v.considered.violations.is_empty()).min_by(|a, b| a.rank(b));
+        let verdict = match best {
+            Some(best) => self.approve(&judge, best).ok_or_else(|| Refusal::because(Reason::Internal)),
+            None => Err(refuse(&verdicts, challenge)),
+        };
+        let rejected = challenge.rejected.iter().map(|r| {
+            let violations = vec![Violation { offer: Some(r.index), ..Violation::new(r.reason) }];
+            Considered { offer: r.index, entry: None, checks: Vec::new(), violations }
+        });
+        Decision { verdict, considered: verdicts.into_iter().map(|v| v.considered).chain(rejected).collect() }
     }
+
+    /// The gates that policy itself knows; the first that closes ends the decision with its reason alone (M3.7).
+    fn gates<'a>(&self, input: &Input<'a>) -> Result<(&Agent, Request<'a>), Reason> {
+        let agent = self.agents.get(input.agent).ok_or(Reason::UnknownAgent)?;
+        if matches!(*input.method, Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT) {
+            return Err(Reason::MethodNotPayable);
+        }
+        let path = RequestPath::new(input.path).ok_or(Reason::PathNotNormal)?;
+        Ok((agent, Request { host: input.host, port: input.port, https: input.https, method: input.method, path }))
+    }
+
+    fn approve(&self, judge: &Judge<'_>, best: &Verdict<'_>) -> Option<Approval> {
+        let (entry, (asset, price)) = (best.entry?, best.priced.as_ref()?);
+        let mut offer = best.offer.clone();
+        // Facts of this snapshot, also if the challenge was parsed under an older one.
+        (offer.asset, offer.price) = (asset.clone(), *price);
+        let asked = std::time::Duration::from_secs(offer.max_timeout);
+        Some(Approval {
+            agent: judge.input.agent.clone(),
+            session: judge.input.session.cloned(),
+            offer,
+            entry: entry.id.clone(),
+            lifetime: asked.min(entry.lifetime),
+            checks: self.checks(judge, best),
+            scopes: vec![judge.agent.limits.scope.clone(), entry.limits.scope.clone()],
+            held: judge.input.held,
+            repeats: entry.repeats,
+            digest: self.digest.clone(),
+            epoch: self.epoch,
+        })
+    }
+
+    /// Every limit that read a counter, for the ledger to read again (M2.5).
+    fn checks(&self, judge: &Judge<'_>, best: &Verdict<'_>) -> Vec<Check> {
+        let all = std::iter::once(&judge.agent.limits).chain(best.entry.map(|e| &e.limits));
+        let caps = all.flat_map(|limits| {
+            limits.caps.iter().map(|cap| Check {
+                scope: limits.scope.clone(),
+                span: judge.span(cap.window),
+                limit: Limit::Spend(cap.limit),
+                rule: cap.rule.clone(),
+                reason: super::judge::cap_reason(cap.window),
+            })
+        });
+        let limits = &judge.agent.limits;
+        let rates = limits.rates.iter().filter(|_| !judge.input.is_resigning()).map(|rate| Check {
+            scope: limits.scope.clone(),
+            span: Span::last(rate.span_ms, judge.input.now),
+            limit: Limit::Count(rate.limit),
+            rule: rate.rule.clone(),
+            reason: Reason::RateLimited,
+        });
+        caps.chain(rates).collect()
+    }
+}
+
+/// The reasons of all offers (M3.7), those of the offer that came nearest to being paid first.
+fn refuse(verdicts: &[Verdict<'_>], challenge: &Challenge) -> Refusal {
+    let mut order: Vec<&Verdict<'_>> = verdicts.iter().collect();
+    order.sort_by_key(|v| v.distance());
+    let mut violations: Vec<Violation> = order.into_iter().flat_map(|v| v.considered.violations.iter().cloned()).collect();
+    violations.extend(challenge.rejected.iter().map(|r| Violation { offer: Some(r.index), ..Violation::new(r.reason) }));
+    if violations.is_empty() {
+        return Refusal::because(Reason::MalformedOffer);
+    }
+    Refusal { violations }
 }

@@ -1,4 +1,4 @@
-//! The serde form of the policy file and its errors.
+//! A policy file as text, and the mistakes in it.
 
 use std::fmt;
 

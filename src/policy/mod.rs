@@ -4,18 +4,27 @@
 //! Semantics are money.md §3: deny wins, what is not allowed is denied, boundaries are inclusive, every violation is
 //! collected, and the order of a seller's list never matters (M3.4).
 
+mod assets;
+mod caps;
 mod decision;
+mod entry;
 mod evaluate;
 mod explain;
 mod file;
 mod host;
+mod judge;
 mod lint;
+mod load;
 mod pattern;
+mod read;
 mod rule;
+mod symbols;
 mod window;
+mod yaml;
 
 pub use decision::{Approval, Check, CheckResult, Considered, Decision, Limit, Refusal, RepeatRules, RuleId, Violation};
 pub use evaluate::{Input, View};
+pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};
 pub use file::{PolicyError, PolicyErrors, Source};
 pub use host::{Host, HostError};
 pub use rule::{Budget, Policy, RefusalBody};

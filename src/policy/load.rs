@@ -1,0 +1,295 @@
+//! Files → [`Policy`]: the sections of all files are united first, then assets, defaults, groups and agents are compiled in
+//! that order, each into its final type. Whatever is wrong is reported at its line and column, all of it in one go.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use sha2::{Digest as _, Sha256};
+
+use super::assets::{self, Assets};
+use super::caps::{self, Caps, Rates};
+use super::entry::{self, Context};
+use super::read::{Report, duration, fields, list, named, one, shown, text};
+use super::rule::{Agent, PayTo};
+use super::yaml::{self, Node, Pair, Pos, Value};
+use super::{Policy, PolicyErrors, RefusalBody, Scope, Source, lint};
+use crate::payment::{AgentId, Flow, TransferMethod};
+
+/// What `defaults` says, with what holds where it says nothing.
+pub(super) struct Defaults {
+    pub(super) pay_to: PayTo,
+    pub(super) flows: Vec<Flow>,
+    pub(super) transfer: Vec<TransferMethod>,
+    pub(super) lifetime: Duration,
+    refusal_body: RefusalBody,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            pay_to: PayTo::Pinned,
+            flows: vec![Flow::Authorization],
+            transfer: vec![TransferMethod::Eip3009],
+            lifetime: Duration::from_secs(300),
+            refusal_body: RefusalBody::Problem,
+        }
+    }
+}
+
+/// The sections of all files.
+#[derive(Default)]
+struct Sections<'a> {
+    timezone: Option<&'a Node>,
+    defaults: Option<&'a Node>,
+    groups: Vec<&'a Pair>,
+    agents: Vec<&'a Pair>,
+    assets: Vec<&'a Node>,
+}
+
+/// Builds the policy of `sources`.
+pub(super) fn policy(sources: &[Source], epoch: u64) -> Result<Policy, PolicyErrors> {
+    let mut report = Report::default();
+    let roots = trees(sources, &mut report)?;
+    let sections = Sections::unite(&roots, &mut report);
+    let zone = sections.timezone.and_then(|node| zone(node, &mut report)).unwrap_or(TimeZone::UTC);
+    let defaults = sections.defaults.and_then(|node| read_defaults(node, &mut report)).unwrap_or_default();
+    let Assets { table, fresh } = assets::read(&sections.assets, &zone, &mut report);
+    let groups = read_groups(&sections.groups, &mut report);
+
+    let mut agents = HashMap::new();
+    for pair in sections.agents {
+        let Some(id) = agent_id(pair, &mut report) else { continue };
+        let context = Context { agent: &id, defaults: &defaults, assets: &table };
+        if let Some(agent) = agent(&pair.value, &context, &groups, &mut report) {
+            agents.insert(id, agent);
+        }
+    }
+    let warnings = report.finish()?;
+    let mut names: Vec<AgentId> = agents.keys().cloned().collect();
+    names.sort();
+    let refusal_body = defaults.refusal_body;
+    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, agents, names, warnings })
+}
+
+/// SHA-256 over the texts, each with its length: the same rules under other file names have the same digest.
+pub(super) fn digest(sources: &[Source]) -> Arc<str> {
+    let mut hash = Sha256::new();
+    for source in sources {
+        hash.update(source.text.len().to_be_bytes());
+        hash.update(&source.text);
+    }
+    let mut hex = String::with_capacity(64);
+    for byte in hash.finalize() {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex.into()
+}
+
+/// One tree per file. Bad syntax ends the load here: what the file would have said is unknown.
+fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErrors> {
+    let mut roots = Vec::new();
+    let mut readable = true;
+    for source in sources {
+        match yaml::parse(&source.name, &source.text, &mut report.errors) {
+            Ok(root) => roots.push(root),
+            Err(error) => {
+                readable = false;
+                report.errors.push(error);
+            }
+        }
+    }
+    if sources.is_empty() {
+        let at = Pos { file: "policy".into(), line: 1, column: 1 };
+        report.error(&at, "there is no policy file: write one that begins with `version: 1`");
+        readable = false;
+    }
+    if readable { Ok(roots) } else { Err(std::mem::take(report).finish().err().unwrap_or_else(|| PolicyErrors(Vec::new()))) }
+}
+
+impl<'a> Sections<'a> {
+    fn unite(roots: &'a [Node], report: &mut Report) -> Self {
+        let known = ["version", "timezone", "defaults", "groups", "agents", "assets"];
+        let mut all = Self::default();
+        for root in roots {
+            if matches!(root.value, Value::Null) {
+                report.error(&root.at, "the file is empty: write `version: 1` and `agents`");
+                continue;
+            }
+            let Some(file) = fields(root, "policy", &known, report) else { continue };
+            match file.get("version") {
+                None => report.error(file.at, "`version` is missing: write `version: 1`"),
+                Some(node) => {
+                    one(node, "version", report, |t| {
+                        (t == "1").then_some(()).ok_or_else(|| format!("\"{}\" is not a version of this format: write 1", shown(t)))
+                    });
+                }
+            }
+            single(&mut all.timezone, file.get("timezone"), "timezone", report);
+            single(&mut all.defaults, file.get("defaults"), "defaults", report);
+            unique(&mut all.groups, file.get("groups"), "groups", report);
+            unique(&mut all.agents, file.get("agents"), "agents", report);
+            all.assets.extend(file.get("assets").map_or(&[][..], |node| list(node, "assets", report)));
+        }
+        all
+    }
+}
+
+fn single<'a>(slot: &mut Option<&'a Node>, node: Option<&'a Node>, what: &str, report: &mut Report) {
+    match (&slot, node) {
+        (Some(first), Some(second)) => {
+            let (file, line) = (&first.at.file, first.at.line);
+            report.error(&second.at, format!("`{what}` stands in {file}:{line} already: keep it in one file"));
+        }
+        (None, Some(node)) => *slot = Some(node),
+        (_, None) => {}
+    }
+}
+
+fn unique<'a>(all: &mut Vec<&'a Pair>, node: Option<&'a Node>, what: &str, report: &mut Report) {
+    for pair in node.map_or(&[][..], |node| named(node, what, report)) {
+        match all.iter().find(|p| p.key == pair.key) {
+            Some(first) => {
+                let (file, line) = (&first.at.file, first.at.line);
+                report.error(&pair.at, format!("{what}: `{}` is defined in {file}:{line} already: keep one of them", shown(&pair.key)));
+            }
+            None => all.push(pair),
+        }
+    }
+}
+
+fn zone(node: &Node, report: &mut Report) -> Option<TimeZone> {
+    one(node, "timezone", report, |name| {
+        let fault = |_| format!("\"{}\" is not a time zone: write an IANA name such as America/Lima, or UTC", shown(name));
+        TimeZoneDatabase::bundled().get(name).map_err(fault)
+    })
+}
+
+fn read_defaults(node: &Node, report: &mut Report) -> Option<Defaults> {
+    let known = ["unmatched", "pay_to", "flows", "transfer", "lifetime", "refusal_body"];
+    let map = fields(node, "defaults", &known, report)?;
+    let mut defaults = Defaults::default();
+    if let Some(node) = map.get("unmatched") {
+        match &node.value {
+            Value::Map(_) => report.error(&node.at, "defaults.unmatched: `ask` is not in this version: write deny"),
+            _ => drop(one(node, "defaults.unmatched", report, |t| {
+                (t == "deny").then_some(()).ok_or_else(|| format!("\"{}\": write deny", shown(t)))
+            })),
+        }
+    }
+    if let Some(node) = map.get("pay_to")
+        && let Some(pay_to) = one(node, "defaults.pay_to", report, |t| match t {
+            "pinned" => Ok(PayTo::Pinned),
+            "any" => Ok(PayTo::Any),
+            _ => Err(format!("\"{}\": write pinned or any (a list of payees belongs into an allow entry)", shown(t))),
+        })
+    {
+        if pay_to == PayTo::Any {
+            report.warn(&node.at, "defaults.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list");
+        }
+        defaults.pay_to = pay_to;
+    }
+    if let Some(node) = map.get("flows") {
+        defaults.flows = entry::flows(node, "defaults.flows", report);
+    }
+    if let Some(node) = map.get("transfer") {
+        defaults.transfer = entry::transfer(node, "defaults.transfer", report);
+    }
+    if let Some(node) = map.get("lifetime") {
+        defaults.lifetime = lifetime(node, "defaults.lifetime", report).unwrap_or(defaults.lifetime);
+    }
+    if let Some(node) = map.get("refusal_body") {
+        let read = |t: &str| match t {
+            "problem" => Ok(RefusalBody::Problem),
+            "seller" => Ok(RefusalBody::Seller),
+            _ => Err(format!("\"{}\": write problem (our explanation) or seller (the seller's own 402)", shown(t))),
+        };
+        defaults.refusal_body = one(node, "defaults.refusal_body", report, read).unwrap_or_default();
+    }
+    Some(defaults)
+}
+
+/// A validity window. Less than ten seconds is never signed (M1.8), so it would refuse everything.
+pub(super) fn lifetime(node: &Node, place: &str, report: &mut Report) -> Option<Duration> {
+    let lifetime = duration(node, place, report)?;
+    if lifetime < Duration::from_secs(10) {
+        report.error(&node.at, format!("{place}: under ten seconds nothing is signed: write 10s or more, such as 300s"));
+        return None;
+    }
+    Some(lifetime)
+}
+
+type Groups<'a> = HashMap<&'a str, (Caps, Rates)>;
+
+fn read_groups<'a>(pairs: &[&'a Pair], report: &mut Report) -> Groups<'a> {
+    let mut groups = Groups::new();
+    for pair in pairs {
+        if let Some(map) = fields(&pair.value, &format!("groups.{}", shown(&pair.key)), &["caps", "rate"], report) {
+            let caps = map.get("caps").map(|node| caps::caps(node, report)).unwrap_or_default();
+            let rates = map.get("rate").map(|node| caps::rates(node, report)).unwrap_or_default();
+            groups.insert(&pair.key, (caps, rates));
+        }
+    }
+    groups
+}
+
+fn agent_id(pair: &Pair, report: &mut Report) -> Option<AgentId> {
+    match pair.key.parse() {
+        Ok(id) => Some(id),
+        Err(e) => {
+            report.error(&pair.at, format!("agents: \"{}\" is {e}", shown(&pair.key)));
+            None
+        }
+    }
+}
+
+fn agent(node: &Node, context: &Context<'_>, groups: &Groups<'_>, report: &mut Report) -> Option<Agent> {
+    let id = context.agent;
+    let map = fields(node, &format!("agents.{id}"), &["group", "caps", "rate", "allow", "deny"], report)?;
+    let own_caps = map.get("caps").map(|node| caps::caps(node, report)).unwrap_or_default();
+    let own_rates = map.get("rate").map(|node| caps::rates(node, report)).unwrap_or_default();
+    let (caps, rates) = match map.get("group").and_then(|node| group(node, groups, report)) {
+        Some((name, (caps, rates))) => {
+            let whose = format!("group `{name}`");
+            (own_caps.within(caps, &whose, report), own_rates.within(rates, &whose, report))
+        }
+        None => (own_caps, own_rates),
+    };
+    let mut ids = Vec::new();
+    let deny = map.get("deny").map(|node| entry::deny(node, context, &mut ids, report)).unwrap_or_default();
+    let allow = map.get("allow").map(|node| entry::allow(node, context, &caps, &mut ids, report)).unwrap_or_default();
+    let place = map.get("allow").map_or(map.at, |node| &node.at);
+    if allow.is_empty() {
+        report.warn(place, format!("agent `{id}` has no allow entry: nothing is paid for it"));
+    } else {
+        require_caps(id, &caps, place, report);
+    }
+    lint::agent(&allow, &deny, report);
+    let limits = caps.compile(Scope::Agent(id.clone()), "", &rates);
+    let (allow, deny) = (allow.into_iter().map(|(_, a)| a).collect(), deny.into_iter().map(|(_, d)| d).collect());
+    Some(Agent { limits, allow, deny })
+}
+
+/// An agent that may pay has a cap on one payment and one on a window (M3.1); `total` is not a window (M3.7).
+fn require_caps(id: &AgentId, caps: &Caps, at: &Pos, report: &mut Report) {
+    if caps.per_payment.is_none() {
+        report.error(at, format!("agent `{id}` may pay but has no cap on one payment: write `caps: {{ per_payment: 0.05 }}` with the most one payment may cost"));
+    }
+    if !caps.has_window() {
+        report.error(at, format!("agent `{id}` may pay but has no cap per hour, day, week or month: write one, such as `caps: {{ day: 5 }}` (`total` alone is not enough)"));
+    }
+}
+
+fn group<'a>(node: &'a Node, groups: &'a Groups<'_>, report: &mut Report) -> Option<(&'a str, &'a (Caps, Rates))> {
+    let name = text(node, "group", report)?;
+    let found = groups.get(name);
+    if found.is_none() {
+        let mut known: Vec<&str> = groups.keys().copied().collect();
+        known.sort_unstable();
+        let known = if known.is_empty() { "none is defined".into() } else { format!("defined are {}", known.join(", ")) };
+        report.error(&node.at, format!("group: there is no group `{}`; {known}: add it under `groups`", shown(name)));
+    }
+    found.map(|group| (name, group))
+}

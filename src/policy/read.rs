@@ -1,0 +1,235 @@
+//! Typed readers over the tree: each reports what is wrong and what to write instead, then lets the others go on, so that one
+//! load shows every mistake. `None` means "absent, or already reported".
+
+use std::time::Duration;
+
+use super::yaml::{Node, Pair, Pos, Value};
+use super::{PolicyError, PolicyErrors};
+use crate::payment::MicroUsd;
+
+/// Everything found wrong so far.
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) errors: Vec<PolicyError>,
+    pub(super) warnings: Vec<PolicyError>,
+}
+
+impl Report {
+    pub(super) fn error(&mut self, at: &Pos, message: impl Into<String>) {
+        self.errors.push(at.error(message));
+    }
+
+    pub(super) fn warn(&mut self, at: &Pos, message: impl Into<String>) {
+        self.warnings.push(at.error(message));
+    }
+
+    /// The warnings, or every error in reading order.
+    pub(super) fn finish(mut self) -> Result<Vec<PolicyError>, PolicyErrors> {
+        if self.errors.is_empty() {
+            return Ok(self.warnings);
+        }
+        self.errors.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        self.errors.dedup();
+        Err(PolicyErrors(self.errors))
+    }
+}
+
+/// Keys that the format has, in some place, and that this version does not implement. They are refused, never ignored.
+const LATER: [&str; 23] = [
+    "context",
+    "budgets",
+    "egress",
+    "risk",
+    "approvers",
+    "rules",
+    "sessions",
+    "hours",
+    "hold",
+    "over",
+    "rolling",
+    "per_host_day",
+    "per_payee_day",
+    "may_exceed",
+    "webhook",
+    "quorum",
+    "timeout",
+    "hard",
+    "per",
+    "customer",
+    "join",
+    "release_unverified_after",
+    "history",
+];
+
+/// A mapping whose keys were all checked.
+pub(super) struct Fields<'a> {
+    pub(super) at: &'a Pos,
+    pairs: &'a [Pair],
+}
+
+impl<'a> Fields<'a> {
+    /// The value under `key`, if the key stands there with a value.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
+        self.pairs.iter().find(|p| p.key == key && !matches!(p.value.value, Value::Null)).map(|p| &p.value)
+    }
+}
+
+/// Reads a mapping with closed keys. `place` is how messages call it, such as `agents.bot.caps`.
+pub(super) fn fields<'a>(node: &'a Node, place: &str, known: &[&str], report: &mut Report) -> Option<Fields<'a>> {
+    let Value::Map(pairs) = &node.value else {
+        report.error(&node.at, format!("{place}: {} stands here: write a mapping with the keys {}", node.kind(), listed(known)));
+        return None;
+    };
+    for pair in pairs {
+        if !known.contains(&pair.key.as_str()) {
+            let message = unknown(&pair.key, known);
+            report.error(&pair.at, message);
+        } else if matches!(pair.value.value, Value::Null) {
+            report.error(&pair.at, format!("`{}` has no value: write one, or remove the key", pair.key));
+        }
+    }
+    Some(Fields { at: &node.at, pairs })
+}
+
+fn unknown(key: &str, known: &[&str]) -> String {
+    if LATER.contains(&key) {
+        return format!("`{key}` is not in this version: remove it");
+    }
+    let near = known.iter().map(|k| (distance(key, k), k)).min().filter(|(d, k)| *d <= 2 && *d < k.len());
+    let hint = near.map_or(String::new(), |(_, k)| format!(" (did you mean `{k}`?)"));
+    format!("unknown key `{key}`; known here: {}{hint}", known.join(", "))
+}
+
+fn listed(known: &[&str]) -> String {
+    known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Edit distance, for "did you mean".
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A mapping with free keys (names), in file order.
+pub(super) fn named<'a>(node: &'a Node, place: &str, report: &mut Report) -> &'a [Pair] {
+    if let Value::Map(pairs) = &node.value {
+        return pairs;
+    }
+    report.error(&node.at, format!("{place}: {} stands here: write a mapping from name to definition", node.kind()));
+    &[]
+}
+
+/// A list.
+pub(super) fn list<'a>(node: &'a Node, place: &str, report: &mut Report) -> &'a [Node] {
+    if let Value::List(items) = &node.value {
+        return items;
+    }
+    report.error(&node.at, format!("{place}: {} stands here: write a list, such as `[ … ]`", node.kind()));
+    &[]
+}
+
+/// A single value as its raw text.
+pub(super) fn text<'a>(node: &'a Node, place: &str, report: &mut Report) -> Option<&'a str> {
+    if let Value::Text(text) = &node.value {
+        return Some(text);
+    }
+    report.error(&node.at, format!("{place}: {} stands here: write a single value", node.kind()));
+    None
+}
+
+/// One value or a list of them. An empty list would select nothing, so it is a mistake.
+pub(super) fn texts<'a>(node: &'a Node, place: &str, report: &mut Report) -> Vec<(&'a str, &'a Pos)> {
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    if items.is_empty() {
+        report.error(&node.at, format!("{place}: an empty list selects nothing: remove the key to mean any, or name what you mean"));
+    }
+    items.iter().filter_map(|item| Some((text(item, place, report)?, &item.at))).collect()
+}
+
+/// One value or a list of them, each read by `read`; its error says what to write.
+pub(super) fn each<T>(node: &Node, place: &str, report: &mut Report, mut read: impl FnMut(&str) -> Result<T, String>) -> Vec<T> {
+    let mut values = Vec::new();
+    for (text, at) in texts(node, place, report) {
+        match read(text) {
+            Ok(value) => values.push(value),
+            Err(message) => report.error(at, format!("{place}: {message}")),
+        }
+    }
+    values
+}
+
+/// One value read by `read`.
+pub(super) fn one<T>(node: &Node, place: &str, report: &mut Report, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    match read(text(node, place, report)?) {
+        Ok(value) => Some(value),
+        Err(message) => {
+            report.error(&node.at, format!("{place}: {message}"));
+            None
+        }
+    }
+}
+
+/// Money by the grammar of M3.1, from the raw scalar.
+pub(super) fn money(node: &Node, place: &str, report: &mut Report) -> Option<MicroUsd> {
+    one(node, place, report, |t| MicroUsd::parse(t).map_err(|e| format!("\"{}\" is {e}", shown(t))))
+}
+
+/// `true` or `false` and nothing else.
+pub(super) fn flag(node: &Node, place: &str, report: &mut Report) -> Option<bool> {
+    one(node, place, report, |t| match t {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("\"{}\" is not yes or no: write true or false", shown(t))),
+    })
+}
+
+/// A whole number in canonical form, at most `max`.
+pub(super) fn count(node: &Node, place: &str, max: u32, report: &mut Report) -> Option<u32> {
+    one(node, place, report, |t| count_text(t, max))
+}
+
+/// [`count`] on text.
+pub(super) fn count_text(t: &str, max: u32) -> Result<u32, String> {
+    let canonical = t == "0" || (!t.is_empty() && !t.starts_with('0') && t.bytes().all(|b| b.is_ascii_digit()));
+    let number = t.parse::<u32>().ok().filter(|n| canonical && *n <= max);
+    number.ok_or_else(|| format!("\"{}\" is not a whole number up to {max}: write digits only, such as 30", shown(t)))
+}
+
+/// A duration with its unit: `300s`, `15m`, `1h`, `30d`.
+pub(super) fn duration(node: &Node, place: &str, report: &mut Report) -> Option<Duration> {
+    one(node, place, report, duration_text)
+}
+
+fn duration_text(t: &str) -> Result<Duration, String> {
+    let split = t.find(|c: char| !c.is_ascii_digit()).unwrap_or(t.len());
+    let (digits, unit) = t.split_at(split);
+    let fault = || format!("\"{}\" is not a duration: write a whole number and its unit s, m, h or d, such as 300s or 15m", shown(t));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "" if !digits.is_empty() => return Err(format!("\"{}\" has no unit: write {digits}s, or another of s, m, h, d", shown(t))),
+        _ => return Err(fault()),
+    };
+    let number = digits.parse::<u32>().map_err(|_| fault())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// The operator's own text as it may stand in a message: one line, bounded.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
+}
