@@ -22,6 +22,9 @@ mod symbols;
 mod window;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
 pub use decision::{Approval, Check, CheckResult, Considered, Decision, Limit, Refusal, RepeatRules, RuleId, Violation};
 pub use evaluate::{Input, View};
 pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};

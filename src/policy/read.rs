@@ -25,10 +25,12 @@ impl Report {
 
     /// The warnings, or every error in reading order.
     pub(super) fn finish(mut self) -> Result<Vec<PolicyError>, PolicyErrors> {
+        let place = |e: &PolicyError| (e.file.clone(), e.line, e.column);
         if self.errors.is_empty() {
+            self.warnings.sort_by_key(place);
             return Ok(self.warnings);
         }
-        self.errors.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        self.errors.sort_by_key(place);
         self.errors.dedup();
         Err(PolicyErrors(self.errors))
     }
