@@ -199,6 +199,10 @@ fn pay_to(map: &Fields<'_>, defaults: &Defaults, report: &mut Report) -> (PayTo,
             );
             (PayTo::Any, Vec::new())
         }
+        Value::Text(t) if !t.starts_with("0x") => {
+            report.error(&node.at, format!("allow.pay_to: \"{}\" is unknown: write pinned, any, or a list of addresses", shown(t)));
+            (PayTo::Listed, Vec::new())
+        }
         _ => (PayTo::Listed, each(node, "allow.pay_to", report, payee)),
     }
 }

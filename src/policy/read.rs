@@ -149,12 +149,17 @@ pub(super) fn text<'a>(node: &'a Node, place: &str, report: &mut Report) -> Opti
     None
 }
 
+/// The items of a list, or the one value.
+pub(super) fn items(node: &Node) -> &[Node] {
+    match &node.value {
+        Value::List(items) => items,
+        _ => std::slice::from_ref(node),
+    }
+}
+
 /// One value or a list of them. An empty list would select nothing, so it is a mistake.
 pub(super) fn texts<'a>(node: &'a Node, place: &str, report: &mut Report) -> Vec<(&'a str, &'a Pos)> {
-    let items = match &node.value {
-        Value::List(items) => items.as_slice(),
-        _ => std::slice::from_ref(node),
-    };
+    let items = items(node);
     if items.is_empty() {
         report.error(&node.at, format!("{place}: an empty list selects nothing: remove the key to mean any, or name what you mean"));
     }

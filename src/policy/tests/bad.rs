@@ -115,6 +115,12 @@ fn the_digest_is_of_the_text_and_not_of_the_name() {
 }
 
 #[test]
+fn line_ends_and_a_byte_order_mark_of_other_systems_are_read() {
+    let text = "\u{feff}version: 1\r\nagents:\r\n  bot:\r\n    caps: { day: 5x }\r\n";
+    assert!(errors("p", text)[0].starts_with("4:18: caps.day: \"5x\""), "{:?}", errors("p", text));
+}
+
+#[test]
 fn nesting_and_size_are_bounded() {
     let deep = format!("version: 1\nagents: {}{}\n", "[".repeat(5_000), "]".repeat(5_000));
     assert_eq!(errors("p", &deep).len(), 1);
