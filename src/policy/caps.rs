@@ -100,6 +100,13 @@ impl Caps {
         Self { per_payment, windows, broken: self.broken || outer.broken }
     }
 
+    /// Says that an entry's `max` above the agent's own cap on one payment is without effect.
+    pub(super) fn warn_above_payment(&self, max: MicroUsd, at: &Pos, report: &mut Report) {
+        if let Some((cap, _)) = self.per_payment.as_ref().filter(|(cap, _)| max > *cap) {
+            report.warn(at, format!("allow.max {max} has no effect: the agent's caps.per_payment is {cap}, and the smaller counts"));
+        }
+    }
+
     /// These caps as they stand, with a warning for each that the agent's own make pointless. The agent's count anyway.
     pub(super) fn narrow_only(self, outer: &Self, report: &mut Report) -> Self {
         let _ = self.within(outer, "the agent", report);

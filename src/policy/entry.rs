@@ -74,7 +74,11 @@ fn allow_entry(
     target.payees = payees;
     let id = entry_id(&map, "allow", &target, ids, report);
     let rule = |name: &str| RuleId(format!("entry:{id}.{name}").into());
-    let max = map.get("max").and_then(|n| money(n, "allow.max", report)).map(|limit| PaymentCap { rule: rule("max"), limit });
+    let max = map.get("max").and_then(|n| {
+        let limit = money(n, "allow.max", report)?;
+        outer.warn_above_payment(limit, &n.at, report);
+        Some(PaymentCap { rule: rule("max"), limit })
+    });
     let caps = map.get("caps").map(|n| caps::caps(n, report).narrow_only(outer, report)).unwrap_or_default();
     let limits = caps.compile(Scope::Entry(context.agent.clone(), id.clone()), &format!("entry:{id}."), &Rates::default());
     let mut switch = |key: &str| map.get(key).and_then(|n| flag(n, &format!("allow.{key}"), report)).unwrap_or(false);

@@ -224,7 +224,8 @@ pub(super) struct RequestPath<'a> {
 impl<'a> RequestPath<'a> {
     /// `None` = `path_not_normal`. An empty path is `/`.
     pub(super) fn new(path: &'a str) -> Option<Self> {
-        let path = if path.is_empty() { "/" } else { path };
+        // Callers pass no query; a stray one must not keep a deny entry from matching.
+        let path = path.split('?').next().filter(|p| !p.is_empty()).unwrap_or("/");
         if !path.starts_with('/') || path.contains('\\') {
             return None;
         }

@@ -17,8 +17,14 @@ fn m3_5_warnings() {
         ("[ { id: e, host: 127.0.0.1, plain_http: true }, { id: f, host: localhost, plain_http: true } ]", "[]", &[]),
         ("[ { id: e, host: \"*.com\" } ]", "[]", &["allow.host: \"*.com\" takes every host of a whole top-level domain"]),
         ("[ { id: e, host: \"*\", any_host: true } ]", "[]", &[]),
+        ("[ { id: e, host: a.example, max: 0.05 } ]", "[]", &[]),
+        (
+            "[ { id: e, host: a.example, max: 0.06, caps: { day: 2 } } ]",
+            "[]",
+            &["allow.max 0.06 has no effect", "caps.day 2.00 has no effect: the agent has 1.00"],
+        ),
         ("[ { id: e, host: a.example, any_host: true } ]", "[]", &["allow.any_host has no effect"]),
-        ("[ { id: e, host: a.example }, { id: f, host: a.example, max: 1 } ]", "[]", &["allow: `f` is never used: `e` (line 6)"]),
+        ("[ { id: e, host: a.example }, { id: f, host: a.example, max: 0.01 } ]", "[]", &["allow: `f` is never used: `e` (line 6)"]),
         ("[ { id: e, host: \"*.b.example\" }, { id: f, host: a.b.example, paths: /x } ]", "[]", &["allow: `f` is never used"]),
         (
             "[ { id: e, host: a.example, paths: /v2/** }, { id: f, host: a.example, paths: [/v2/x, /v2/y/**] } ]",

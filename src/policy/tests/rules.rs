@@ -318,6 +318,13 @@ fn m2_3_a_peg_other_than_one_dollar_ages_and_carries_its_margin() {
 }
 
 #[test]
+fn a_policy_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Policy>();
+    shared::<Approval>();
+}
+
+#[test]
 fn an_agent_of_another_name_or_an_empty_policy_pays_nothing() {
     let policy = Policy::empty();
     assert_eq!(short(&Ask::default().of(&policy, vec![usdc(1)], &Books::default())), "unknown_agent");
