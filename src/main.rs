@@ -1,2 +1,5 @@
-//! stub
-fn main() {}
+//! The program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    tollpass::cli::main()
+}

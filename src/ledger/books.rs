@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
+use super::Purchase;
 use super::counters::{Instants, Money};
 use super::index::Index;
-use super::Purchase;
 use crate::payment::{AgentId, ChainId, MicroUsd, Payee, PurchaseId, Reason, Timestamp};
 use crate::policy::{Approval, Check, Host, Limit, RuleId, Scope, Span, View, Violation};
 

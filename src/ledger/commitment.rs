@@ -96,20 +96,16 @@ impl Commitment {
         let stale = || ReserveError::Stale(None);
         let live = books.index().owned(&self.purchase.id, self.owner).filter(|l| !l.writing).ok_or_else(stale)?;
         let (before, num) = (Arc::clone(&live.purchase), live.num);
-        if approval.agent() != &before.agent || approval.offer().asset.id != before.asset || approval.offer().amount.asset() != before.asset {
+        if approval.agent() != &before.agent || approval.offer().asset.id != before.asset || approval.offer().amount.asset() != before.asset
+        {
             return Err(stale());
         }
         books.examine(approval, Some(before.held), at).map_err(ReserveError::Stale)?;
         let mut after = Purchase::clone(&before);
         after.sign_again(approval, valid_after, at);
         let more = after.held.saturating_sub(before.held).micro();
-        let posting = (more > 0).then(|| Posting {
-            agent: after.agent.clone(),
-            entry: after.entry.clone(),
-            at,
-            micro: more,
-            kind: Kind::Raise,
-        });
+        let posting =
+            (more > 0).then(|| Posting { agent: after.agent.clone(), entry: after.entry.clone(), at, micro: more, kind: Kind::Raise });
         posting.iter().for_each(|p| books.post(p));
         let purchase = Arc::new(after);
         if let Some(live) = books.index().get_mut(&before.id) {

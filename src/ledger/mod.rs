@@ -108,7 +108,9 @@ pub enum OpenError {
     #[error("{0} is on a memory file system, where a restart forgets what was spent: use a disk, or set `ledger: {{ ephemeral: accept }}`")]
     Ephemeral(PathBuf),
     /// The store is older than the last one seen (M1.9).
-    #[error("{path} ends at {found} but {seen} was seen before: it was restored from a backup, so what it forgot could be paid twice; restore the newest copy")]
+    #[error(
+        "{path} ends at {found} but {seen} was seen before: it was restored from a backup, so what it forgot could be paid twice; restore the newest copy"
+    )]
     Rollback {
         /// The database.
         path: PathBuf,

@@ -92,7 +92,7 @@ fn price(map: &Fields<'_>, zone: &TimeZone, report: &mut Report) -> (Option<Pric
         return (None, None);
     };
     let Some(dollars) = money(usd, "assets.usd", report) else { return (None, None) };
-    let margin = map.get("margin").and_then(|n| money(n, "assets.margin", report)).unwrap_or(MicroUsd::ZERO);
+    let margin = map.get("margin").and_then(|n| one(n, "assets.margin", report, percent)).unwrap_or(MicroUsd::ZERO);
     let as_of = map.get("as_of").and_then(|n| one(n, "assets.as_of", report, |t| instant(t, zone)));
     let max_age = map.get("max_age").and_then(|n| duration(n, "assets.max_age", report));
     let aging = ["margin", "as_of", "max_age"].map(|key| map.get(key).is_some());
@@ -110,6 +110,11 @@ fn price(map: &Fields<'_>, zone: &TimeZone, report: &mut Report) -> (Option<Pric
         Span { from, until: from.plus_millis(age).plus_millis(1) }
     });
     (price, span)
+}
+
+/// Percent in millionths: the grammar is that of money.
+fn percent(t: &str) -> Result<MicroUsd, String> {
+    MicroUsd::parse(t).map_err(|_| format!("\"{}\" is not a percentage: write digits only, such as 3 or 2.5", shown(t)))
 }
 
 /// `dollars × (100 + margin) ÷ 100`, rounded up; `margin` is percent in the same millionths.

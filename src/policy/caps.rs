@@ -14,6 +14,8 @@ type At<T> = Option<(T, Pos)>;
 pub(super) struct Caps {
     pub(super) per_payment: At<MicroUsd>,
     windows: [At<MicroUsd>; Window::ALL.len()],
+    /// Something here was reported as wrong, so what is missing may only be misspelt.
+    pub(super) broken: bool,
 }
 
 /// Rates as written in one place: last minute, last hour.
@@ -25,7 +27,8 @@ const RATES: [(&str, i64); 2] = [("per_minute", 60_000), ("per_hour", 3_600_000)
 /// Reads a `caps` mapping and reports caps that stand in the wrong order.
 pub(super) fn caps(node: &Node, report: &mut Report) -> Caps {
     let known = ["per_payment", "hour", "day", "week", "month", "total"];
-    let mut caps = Caps::default();
+    let before = report.errors.len();
+    let mut caps = Caps { broken: true, ..Caps::default() };
     let Some(map) = fields(node, "caps", &known, report) else { return caps };
     let mut read = |key: &str| {
         let node = map.get(key)?;
@@ -33,6 +36,7 @@ pub(super) fn caps(node: &Node, report: &mut Report) -> Caps {
     };
     caps.per_payment = read("per_payment");
     caps.windows = Window::ALL.map(|w| read(w.as_str()));
+    caps.broken = report.errors.len() > before;
     caps.check_order(report);
     caps
 }
@@ -93,7 +97,14 @@ impl Caps {
             |name: &str, own: &At<MicroUsd>, outer: &At<MicroUsd>| narrower(&format!("caps.{name}"), own, outer, whose, report);
         let per_payment = narrow("per_payment", &self.per_payment, &outer.per_payment);
         let windows = Window::ALL.map(|w| narrow(w.as_str(), self.get(w), outer.get(w)));
-        Self { per_payment, windows }
+        Self { per_payment, windows, broken: self.broken || outer.broken }
+    }
+
+    /// Says that an entry's `max` above the agent's own cap on one payment is without effect.
+    pub(super) fn warn_above_payment(&self, max: MicroUsd, at: &Pos, report: &mut Report) {
+        if let Some((cap, _)) = self.per_payment.as_ref().filter(|(cap, _)| max > *cap) {
+            report.warn(at, format!("allow.max {max} has no effect: the agent's caps.per_payment is {cap}, and the smaller counts"));
+        }
     }
 
     /// These caps as they stand, with a warning for each that the agent's own make pointless. The agent's count anyway.

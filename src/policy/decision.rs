@@ -158,6 +158,21 @@ impl Approval {
     }
 }
 
+#[cfg(test)]
+impl Approval {
+    /// A yes nobody gave, for tests of what comes after it.
+    pub(crate) fn for_test(agent: AgentId, offer: Offer, entry: RuleId, checks: Vec<Check>, epoch: u64) -> Self {
+        let scopes = vec![Scope::Agent(agent.clone()), Scope::Entry(agent.clone(), entry.clone())];
+        let (lifetime, repeats) = (Duration::from_secs(300), RepeatRules::default());
+        Self { agent, session: None, offer, entry, lifetime, checks, scopes, held: MicroUsd::ZERO, repeats, digest: "test".into(), epoch }
+    }
+
+    /// The same for a purchase that already holds `held`.
+    pub(crate) fn holding(self, held: MicroUsd) -> Self {
+        Self { held, ..self }
+    }
+}
+
 /// Every reason against paying, the most telling one first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -74,7 +74,11 @@ fn allow_entry(
     target.payees = payees;
     let id = entry_id(&map, "allow", &target, ids, report);
     let rule = |name: &str| RuleId(format!("entry:{id}.{name}").into());
-    let max = map.get("max").and_then(|n| money(n, "allow.max", report)).map(|limit| PaymentCap { rule: rule("max"), limit });
+    let max = map.get("max").and_then(|n| {
+        let limit = money(n, "allow.max", report)?;
+        outer.warn_above_payment(limit, &n.at, report);
+        Some(PaymentCap { rule: rule("max"), limit })
+    });
     let caps = map.get("caps").map(|n| caps::caps(n, report).narrow_only(outer, report)).unwrap_or_default();
     let limits = caps.compile(Scope::Entry(context.agent.clone(), id.clone()), &format!("entry:{id}."), &Rates::default());
     let mut switch = |key: &str| map.get(key).and_then(|n| flag(n, &format!("allow.{key}"), report)).unwrap_or(false);
@@ -198,6 +202,10 @@ fn pay_to(map: &Fields<'_>, defaults: &Defaults, report: &mut Report) -> (PayTo,
                 "allow.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list of addresses",
             );
             (PayTo::Any, Vec::new())
+        }
+        Value::Text(t) if !t.starts_with("0x") => {
+            report.error(&node.at, format!("allow.pay_to: \"{}\" is unknown: write pinned, any, or a list of addresses", shown(t)));
+            (PayTo::Listed, Vec::new())
         }
         _ => (PayTo::Listed, each(node, "allow.pay_to", report, payee)),
     }

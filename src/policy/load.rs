@@ -248,22 +248,25 @@ fn agent_id(pair: &Pair, report: &mut Report) -> Option<AgentId> {
 fn agent(node: &Node, context: &Context<'_>, groups: &Groups<'_>, report: &mut Report) -> Option<Agent> {
     let id = context.agent;
     let map = fields(node, &format!("agents.{id}"), &["group", "caps", "rate", "allow", "deny"], report)?;
-    let own_caps = map.get("caps").map(|node| caps::caps(node, report)).unwrap_or_default();
+    let mut own_caps = map.get("caps").map(|node| caps::caps(node, report)).unwrap_or_default();
     let own_rates = map.get("rate").map(|node| caps::rates(node, report)).unwrap_or_default();
     let (caps, rates) = match map.get("group").and_then(|node| group(node, groups, report)) {
         Some((name, (caps, rates))) => {
             let whose = format!("group `{name}`");
             (own_caps.within(caps, &whose, report), own_rates.within(rates, &whose, report))
         }
-        None => (own_caps, own_rates),
+        None => {
+            own_caps.broken |= map.get("group").is_some();
+            (own_caps, own_rates)
+        }
     };
     let mut ids = Vec::new();
-    let deny = map.get("deny").map(|node| entry::deny(node, context, &mut ids, report)).unwrap_or_default();
     let allow = map.get("allow").map(|node| entry::allow(node, context, &caps, &mut ids, report)).unwrap_or_default();
+    let deny = map.get("deny").map(|node| entry::deny(node, context, &mut ids, report)).unwrap_or_default();
     let place = map.get("allow").map_or(map.at, |node| &node.at);
     if allow.is_empty() {
         report.warn(place, format!("agent `{id}` has no allow entry: nothing is paid for it"));
-    } else {
+    } else if !caps.broken {
         require_caps(id, &caps, place, report);
     }
     lint::agent(&allow, &deny, report);

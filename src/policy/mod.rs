@@ -3,6 +3,11 @@
 //!
 //! Semantics are money.md §3: deny wins, what is not allowed is denied, boundaries are inclusive, every violation is
 //! collected, and the order of a seller's list never matters (M3.4).
+//!
+//! Loading: `yaml` (text → places and raw text) → `read` (typed readers that collect mistakes) → `load` with `assets`, `caps`,
+//! `entry` and `symbols` (sections → final types) → `lint`. Deciding: `evaluate` (the order) → `judge` (one offer) over the
+//! compiled `rule`s, `pattern`s and `window`s; `explain` shows the outcome. All errors of a load appear at once, each with
+//! file, line, column and what to write instead.
 
 mod assets;
 mod caps;
@@ -21,6 +26,9 @@ mod rule;
 mod symbols;
 mod window;
 mod yaml;
+
+#[cfg(test)]
+mod tests;
 
 pub use decision::{Approval, Check, CheckResult, Considered, Decision, Limit, Refusal, RepeatRules, RuleId, Violation};
 pub use evaluate::{Input, View};

@@ -79,7 +79,9 @@ fn host_fault(text: &str) -> String {
         return format!("\"{seen}\" has a path: write `host: {}` and `paths: [\"/{}\"]`", shown(host), shown(path));
     }
     if let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())) {
-        return format!("\"{seen}\" has a port: write `host: {}` and `ports: [{port}]`", shown(host));
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let host = if bare.contains(':') { format!("\"{}\"", shown(bare)) } else { shown(bare) };
+        return format!("\"{seen}\" has a port: write `host: {host}` and `ports: [{port}]`");
     }
     if text.contains('*') {
         return format!("\"{seen}\": a `*` stands only in front, as in \"*.example.com\" for all subdomains");
@@ -226,7 +228,8 @@ pub(super) struct RequestPath<'a> {
 impl<'a> RequestPath<'a> {
     /// `None` = `path_not_normal`. An empty path is `/`.
     pub(super) fn new(path: &'a str) -> Option<Self> {
-        let path = if path.is_empty() { "/" } else { path };
+        // Callers pass no query; a stray one must not keep a deny entry from matching.
+        let path = path.split('?').next().filter(|p| !p.is_empty()).unwrap_or("/");
         if !path.starts_with('/') || path.contains('\\') {
             return None;
         }
@@ -276,4 +279,164 @@ fn decoded(text: &str) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path_matches(pattern: &str, path: &str) -> bool {
+        PathPattern::parse(pattern).unwrap().allows(&RequestPath::new(path).unwrap())
+    }
+
+    #[test]
+    fn m3_6_a_star_stays_inside_a_segment_and_two_cross() {
+        for (pattern, yes, no) in [
+            ("/", &["/", ""][..], &["/a", "//"][..]),
+            ("/v2", &["/v2"], &["/v2/", "/v2/a", "/v", "/v22"]),
+            ("/v2/", &["/v2/"], &["/v2", "/v2/a"]),
+            ("/v2/*", &["/v2/", "/v2/a"], &["/v2", "/v2/a/b", "/v2/a/"]),
+            ("/v2/**", &["/v2/", "/v2/a", "/v2/a/b", "/v2//"], &["/v2", "/v3/a", "/"]),
+            ("/**", &["/", "/a", "/a/b", "//"], &[]),
+            ("/a*c", &["/ac", "/abc", "/abcc", "/a*c"], &["/ab", "/a/c", "/acd", "/a"]),
+            ("/a*b*c", &["/abc", "/aXbYc", "/abbc"], &["/ac", "/acb", "/ab"]),
+            ("/*aa*", &["/aa", "/aaa", "/baab"], &["/a", "/aba"]),
+            ("/*", &["/", "/a"], &["/a/b", "//"]),
+            ("/a/**/z", &["/a/z", "/a/b/z", "/a/b/c/z", "/a/z/z"], &["/a/b", "/z", "/a/z/b", "/az"]),
+            ("/**/admin/**", &["/admin/", "/x/admin/y", "/x/y/admin/z/w", "/admin/admin/a"], &["/admin", "/x/admin", "/xadmin/y"]),
+            ("/a b%2Bc", &["/a%20b+c", "/a b%2bc"], &["/a+b+c"]),
+            ("/%7Euser", &["/~user", "/%7euser", "/%7Euser"], &["/%257Euser"]),
+            ("/x%2A", &["/x*", "/x%2a"], &["/xy"]),
+        ] {
+            for path in yes {
+                assert!(path_matches(pattern, path), "{pattern} takes {path}");
+            }
+            for path in no {
+                assert!(!path_matches(pattern, path), "{pattern} does not take {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn m3_6_host_patterns() {
+        for (pattern, yes, no) in [
+            ("a.example", &["a.example", "A.Example.", "a\u{3002}example"][..], &["b.a.example", "aa.example"][..]),
+            ("*.example.com", &["a.example.com", "b.a.example.com"], &["example.com", "notexample.com", "10.0.0.1"]),
+            ("bücher.example", &["xn--bcher-kva.example", "BÜCHER.example"], &["bucher.example"]),
+            ("*.bücher.example", &["a.xn--bcher-kva.example"], &["xn--bcher-kva.example"]),
+            ("10.0.0.1", &["10.0.0.1", "::ffff:10.0.0.1", "[::ffff:a00:1]"], &["10.0.0.2"]),
+            ("\u{ff11}0.0.0.1.example", &["10.0.0.1.example"], &[]),
+            ("[2001:DB8::1]", &["2001:db8:0:0::1", "[2001:db8::1]"], &["2001:db8::2"]),
+            ("*", &["a", "10.0.0.1", "::1"], &[]),
+        ] {
+            let pattern = HostPattern::parse(pattern).unwrap();
+            for host in yes {
+                assert!(pattern.matches(&Host::parse(host).unwrap()), "{pattern:?} takes {host}");
+            }
+            for host in no {
+                assert!(!pattern.matches(&Host::parse(host).unwrap()), "{pattern:?} does not take {host}");
+            }
+        }
+        for bad in [
+            "",
+            ".",
+            "*.",
+            "**",
+            "*a.example",
+            "a.*",
+            "*.*.a",
+            "a..b",
+            "127.1",
+            "1.2.3",
+            "0x7f000001",
+            "a/b",
+            "user@a",
+            "a:1",
+            "fe80::1%eth0",
+            "[a]",
+            " a",
+        ] {
+            assert!(HostPattern::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn covering_is_claimed_only_where_it_is_certain() {
+        let path = |t| PathPattern::parse(t).unwrap();
+        for (wide, narrow, expected) in
+            [("/**", "/a", true), ("/a/**", "/a/b/**", true), ("/a/**", "/a", false), ("/a/*", "/a/b", false), ("/a", "/a", true)]
+        {
+            assert_eq!(path(wide).covers(&path(narrow)), expected, "{wide} {narrow}");
+        }
+        let host = |t| HostPattern::parse(t).unwrap();
+        for (wide, narrow, expected) in [
+            ("*", "*.a.b", true),
+            ("*.b", "*.a.b", true),
+            ("*.a.b", "*.b", false),
+            ("*.a.b", "a.b", false),
+            ("*.a.b", "x.a.b", true),
+            ("*.b", "*", false),
+        ] {
+            assert_eq!(host(wide).covers(&host(narrow)), expected, "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn many_stars_cost_little() {
+        let path = format!("/{}b", "a/".repeat(2_000));
+        let pattern = PathPattern::parse(&"/**/a".repeat(20)).unwrap();
+        assert!(!pattern.allows(&RequestPath::new(&path).unwrap()));
+        let segment = format!("/{}", "a".repeat(5_000));
+        assert!(!PathPattern::parse(&format!("/{}b", "*a".repeat(30))).unwrap().allows(&RequestPath::new(&segment).unwrap()));
+    }
+
+    /// The same rules, written the slow and obvious way.
+    fn naive(pattern: &[&str], path: &[&str]) -> bool {
+        match pattern {
+            [] => path.is_empty(),
+            ["**"] => !path.is_empty(),
+            ["**", rest @ ..] => (0..=path.len()).any(|n| naive(rest, &path[n..])),
+            [first, rest @ ..] => path.split_first().is_some_and(|(s, tail)| glob(first.as_bytes(), s.as_bytes()) && naive(rest, tail)),
+        }
+    }
+
+    fn glob(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            [b'*', rest @ ..] => (0..=text.len()).any(|n| glob(rest, &text[n..])),
+            [byte, rest @ ..] => text.split_first().is_some_and(|(b, tail)| b == byte && glob(rest, tail)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matching_never_panics(pattern in "\\PC{0,40}", path in "\\PC{0,40}", host in "\\PC{0,20}") {
+            let request = RequestPath::new(&path);
+            if let (Ok(pattern), Some(request)) = (PathPattern::parse(&format!("/{pattern}")), &request) {
+                pattern.allows(request);
+                pattern.denies(request);
+            }
+            if let (Ok(pattern), Ok(host)) = (HostPattern::parse(&host), Host::parse(&path)) {
+                pattern.matches(&host);
+            }
+        }
+
+        #[test]
+        fn matching_agrees_with_the_obvious_matcher(
+            pattern in prop::collection::vec(prop::sample::select(vec!["**", "*", "a", "b", "a*", "*b*", ""]), 1..6),
+            path in prop::collection::vec(prop::sample::select(vec!["a", "b", "ab", "ba", ""]), 1..6),
+        ) {
+            let (p, t) = (format!("/{}", pattern.join("/")), format!("/{}", path.join("/")));
+            prop_assert_eq!(path_matches(&p, &t), naive(&pattern, &path), "{} {}", p, t);
+        }
+
+        #[test]
+        fn a_host_is_stable_under_reading_it_again(text in "[a-zA-Z0-9.:\\[\\]ü-]{1,30}") {
+            if let Ok(host) = Host::parse(&text) {
+                prop_assert_eq!(Host::parse(&host.to_string()), Ok(host));
+            }
+        }
+    }
 }

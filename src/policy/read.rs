@@ -25,10 +25,12 @@ impl Report {
 
     /// The warnings, or every error in reading order.
     pub(super) fn finish(mut self) -> Result<Vec<PolicyError>, PolicyErrors> {
+        let place = |e: &PolicyError| (e.file.clone(), e.line, e.column);
         if self.errors.is_empty() {
+            self.warnings.sort_by_key(place);
             return Ok(self.warnings);
         }
-        self.errors.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        self.errors.sort_by_key(place);
         self.errors.dedup();
         Err(PolicyErrors(self.errors))
     }
@@ -147,12 +149,17 @@ pub(super) fn text<'a>(node: &'a Node, place: &str, report: &mut Report) -> Opti
     None
 }
 
+/// The items of a list, or the one value.
+pub(super) fn items(node: &Node) -> &[Node] {
+    match &node.value {
+        Value::List(items) => items,
+        _ => std::slice::from_ref(node),
+    }
+}
+
 /// One value or a list of them. An empty list would select nothing, so it is a mistake.
 pub(super) fn texts<'a>(node: &'a Node, place: &str, report: &mut Report) -> Vec<(&'a str, &'a Pos)> {
-    let items = match &node.value {
-        Value::List(items) => items.as_slice(),
-        _ => std::slice::from_ref(node),
-    };
+    let items = items(node);
     if items.is_empty() {
         report.error(&node.at, format!("{place}: an empty list selects nothing: remove the key to mean any, or name what you mean"));
     }

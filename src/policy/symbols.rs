@@ -1,7 +1,7 @@
 //! `networks` and `assets` of an entry: symbols are resolved per network at load, or are an error (M3.6).
 
-use super::read::{Fields, Report, each, shown, texts};
-use super::yaml::{Node, Pos};
+use super::read::{Fields, Report, each, items, shown, texts};
+use super::yaml::{Node, Pos, Value};
 use crate::payment::{Asset, AssetId, AssetTable, ChainId};
 
 /// The networks and assets an allow entry selects; empty = any.
@@ -17,7 +17,7 @@ pub(super) fn resolve_allow(map: &Fields<'_>, table: &AssetTable, report: &mut R
         }
     }
     if let Some(node) = map.get("networks") {
-        dead_networks(node, &networks, &ids, map.get("assets").is_some(), table, report);
+        dead_networks(node, &ids, map.get("assets").is_some(), table, report);
     }
     (networks, ids)
 }
@@ -99,21 +99,23 @@ fn nothing(symbol: &str, networks: &[ChainId], table: &AssetTable) -> String {
         format!("on {}", networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     };
     let known = if known.is_empty() { "no asset is known there".to_owned() } else { format!("known there: {}", known.join(", ")) };
-    format!("\"{}\" is no asset {place}; {known}: correct it, or describe it under `assets` at the top of the file", shown(symbol))
+    let other_case = on(networks, table.iter()).find(|a| a.symbol.eq_ignore_ascii_case(symbol));
+    let hint = other_case.map_or(String::new(), |a| format!(" (did you mean {}?)", a.symbol));
+    format!("\"{}\" is no asset {place}{hint}; {known}: correct it, or describe it under `assets` at the top of the file", shown(symbol))
 }
 
 /// A listed network on which nothing selected exists could never match: most likely a slip.
-fn dead_networks(node: &Node, networks: &[ChainId], ids: &[AssetId], chosen: bool, table: &AssetTable, report: &mut Report) {
-    for chain in networks {
-        let known = table.iter().any(|a| a.id.chain == *chain);
-        if !known {
-            report.error(
-                &node.at,
-                format!("allow.networks: no asset is known on {chain}: correct it, or describe one under `assets` at the top of the file"),
-            );
-        } else if chosen && !ids.is_empty() && !ids.iter().any(|id| id.chain == *chain) {
+fn dead_networks(node: &Node, ids: &[AssetId], chosen: bool, table: &AssetTable, report: &mut Report) {
+    for item in items(node) {
+        let Value::Text(text) = &item.value else { continue };
+        let Ok(chain) = text.parse::<ChainId>() else { continue };
+        if !table.iter().any(|a| a.id.chain == chain) {
+            let message =
+                format!("allow.networks: no asset is known on {chain}: correct it, or describe one under `assets` at the top of the file");
+            report.error(&item.at, message);
+        } else if chosen && !ids.is_empty() && !ids.iter().any(|id| id.chain == chain) {
             report
-                .error(&node.at, format!("allow.networks: none of `assets` exists on {chain}: remove the network, or add an asset of it"));
+                .error(&item.at, format!("allow.networks: none of `assets` exists on {chain}: remove the network, or add an asset of it"));
         }
     }
 }

@@ -146,3 +146,105 @@ fn ceil_millis(instant: jiff::Timestamp) -> i64 {
     let (ms, rest) = (instant.as_millisecond(), instant.subsec_nanosecond() % 1_000_000);
     if rest > 0 { ms + 1 } else { ms }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn zone(name: &str) -> TimeZone {
+        jiff::tz::TimeZoneDatabase::bundled().get(name).unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+    }
+
+    #[test]
+    fn m2_1_periods_are_those_of_the_calendar_in_the_zone() {
+        use Window::{Day, Hour, Month, Week};
+        for (zone_name, window, now, from, until) in [
+            ("UTC", Hour, "2026-11-21T12:34:56.789Z", "2026-11-21T12:00:00Z", "2026-11-21T13:00:00Z"),
+            ("UTC", Hour, "2026-11-21T13:00:00Z", "2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z"),
+            ("UTC", Day, "2026-11-21T00:00:00Z", "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z"),
+            ("America/Lima", Day, "2026-11-21T04:59:59.999Z", "2026-11-20T05:00:00Z", "2026-11-21T05:00:00Z"),
+            // ISO weeks begin on Monday: Sunday belongs to the week before.
+            ("UTC", Week, "2026-11-22T23:59:59Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"),
+            ("UTC", Week, "2026-11-23T00:00:00Z", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"),
+            ("UTC", Week, "2027-01-01T12:00:00Z", "2026-12-28T00:00:00Z", "2027-01-04T00:00:00Z"),
+            ("UTC", Month, "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
+            ("Asia/Kathmandu", Hour, "2026-11-21T12:20:00Z", "2026-11-21T12:15:00Z", "2026-11-21T13:15:00Z"),
+            ("Asia/Kolkata", Hour, "2026-11-21T12:20:00Z", "2026-11-21T11:30:00Z", "2026-11-21T12:30:00Z"),
+            // A fold: 01:00–02:00 occurs twice and is one period of two hours (M3.7).
+            ("America/New_York", Hour, "2026-11-01T05:30:00Z", "2026-11-01T05:00:00Z", "2026-11-01T07:00:00Z"),
+            ("America/New_York", Hour, "2026-11-01T06:30:00Z", "2026-11-01T05:00:00Z", "2026-11-01T07:00:00Z"),
+            ("America/New_York", Day, "2026-11-01T06:30:00Z", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
+            // A gap: 02:00–03:00 does not occur.
+            ("America/New_York", Hour, "2026-03-08T06:59:59Z", "2026-03-08T06:00:00Z", "2026-03-08T07:00:00Z"),
+            ("America/New_York", Hour, "2026-03-08T07:00:00Z", "2026-03-08T07:00:00Z", "2026-03-08T08:00:00Z"),
+            ("America/New_York", Day, "2026-03-08T12:00:00Z", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z"),
+            // Half an hour back and forth.
+            ("Australia/Lord_Howe", Hour, "2026-04-04T15:10:00Z", "2026-04-04T14:00:00Z", "2026-04-04T15:30:00Z"),
+            ("Australia/Lord_Howe", Hour, "2026-10-03T15:40:00Z", "2026-10-03T15:30:00Z", "2026-10-03T16:00:00Z"),
+            // Midnight that does not occur, and a whole day that does not.
+            ("Africa/Cairo", Day, "2026-04-24T12:00:00Z", "2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z"),
+            ("Pacific/Apia", Day, "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
+            ("Pacific/Apia", Day, "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),
+        ] {
+            let span = window.span(at(now), &zone(zone_name));
+            assert_eq!((span.from.rfc3339(), span.until.rfc3339()), (from.into(), until.into()), "{zone_name} {window:?} {now}");
+        }
+        assert_eq!(Window::Total.span(at("2026-11-21T12:00:00Z"), &TimeZone::UTC), Span::ALL);
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_counts_over_everything() {
+        for ms in [i64::MIN, i64::MAX, 253_402_300_800_000] {
+            assert_eq!(Window::Day.span(Timestamp::from_millis(ms), &TimeZone::UTC), Span::ALL);
+        }
+    }
+
+    #[test]
+    fn m3_7_a_rate_looks_back_less_than_its_length() {
+        let now = Timestamp::from_secs(1_000);
+        let span = Span::last(60_000, now);
+        assert!(span.contains(now) && span.contains(now.plus_millis(-59_999)) && !span.contains(now.plus_millis(-60_000)));
+    }
+
+    const ZONES: [&str; 12] = [
+        "UTC",
+        "America/New_York",
+        "America/St_Johns",
+        "America/Sao_Paulo",
+        "Europe/London",
+        "Europe/Dublin",
+        "Africa/Casablanca",
+        "Australia/Lord_Howe",
+        "Asia/Kathmandu",
+        "Pacific/Apia",
+        "America/Nuuk",
+        "Pacific/Chatham",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn spans_contain_now_and_tile(name in prop::sample::select(ZONES.to_vec()), index in 0_usize..4, secs in 0_i64..2_200_000_000, near in any::<bool>()) {
+            let (zone, window) = (zone(name), Window::ALL[index]);
+            // Half of the cases lie within two hours of a transition, where mistakes live.
+            let second = jiff::Timestamp::from_second(secs).unwrap();
+            let jump = zone.following(second).next().filter(|_| near).map(|t| t.timestamp().as_second() + secs % 14_400 - 7_200);
+            let now = Timestamp::from_secs(jump.unwrap_or(secs));
+            let span = window.span(now, &zone);
+            prop_assert!(span.contains(now));
+            prop_assert!(span.from < span.until);
+            for inside in [span.from, span.until.plus_millis(-1)] {
+                prop_assert_eq!(window.span(inside, &zone), span);
+            }
+            prop_assert_eq!(window.span(span.until, &zone).from, span.until);
+            prop_assert_eq!(window.span(span.from.plus_millis(-1), &zone).until, span.from);
+        }
+    }
+}

@@ -98,7 +98,8 @@ impl<'a> Tree<'a, '_> {
             Some(Ok((event, span))) => Ok((event, self.pos(span.start.line(), span.start.col()))),
             Some(Err(e)) => {
                 let at = self.pos(e.marker().line(), e.marker().col());
-                Err(at.error(format!("this is not YAML: {}", e.info())))
+                let hint = if e.info().contains("alias") { ": put text that begins with * or & in quotes" } else { "" };
+                Err(at.error(format!("this is not YAML: {}{hint}", e.info())))
             }
             None => Err(self.pos(1, 0).error("this is not YAML: it ends too early")),
         }
@@ -132,7 +133,9 @@ impl<'a> Tree<'a, '_> {
             return Err(at.error("nested too deeply or too large for a policy"));
         }
         if event.is_alias() {
-            return Err(at.error("aliases (`*name`) are not read in a policy: write the value out, or share caps through `groups`"));
+            return Err(at.error(
+                "a `*` in front makes this a YAML alias, which is not read in a policy: put text in quotes, such as \"*.example.com\"",
+            ));
         }
         if event.anchor_id().is_some() {
             return Err(at.error("anchors (`&name`) are not read in a policy: remove it, and share caps through `groups`"));

@@ -78,11 +78,11 @@ pub(super) fn open(dir: &Path) -> Result<(Opened, Loaded), OpenError> {
     }
     let conn = sqlite::open(dir)?;
     let failed = sqlite::failed(&path);
-    let (sequence, _) = sqlite::meta(&conn).map_err(|e| failed(e.into()))?;
+    let loaded = sqlite::load(&conn).map_err(|e| failed(e.into()))?;
+    let sequence = loaded.sequence;
     if sequence < head.seen() {
         return Err(behind(sequence));
     }
-    let loaded = sqlite::load(&conn).map_err(|e| failed(e.into()))?;
     head.write(sequence).and_then(|()| sqlite::sync_dir(dir)).map_err(|e| sqlite::failed(head.path())(e.into()))?;
     Ok((Opened { conn, head, sequence }, loaded))
 }

@@ -96,8 +96,10 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Sequence and last recorded time.
-pub(super) fn meta(conn: &Connection) -> rusqlite::Result<(u64, Timestamp)> {
-    conn.query_row("SELECT sequence, last_at FROM meta", [], |r| Ok((r.get::<_, i64>(0)?.cast_unsigned(), Timestamp::from_millis(r.get(1)?))))
+fn meta(conn: &Connection) -> rusqlite::Result<(u64, Timestamp)> {
+    conn.query_row("SELECT sequence, last_at FROM meta", [], |r| {
+        Ok((r.get::<_, i64>(0)?.cast_unsigned(), Timestamp::from_millis(r.get(1)?)))
+    })
 }
 
 /// Reads all purchases, oldest first.
@@ -133,8 +135,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
     })?;
     rows(conn, "SELECT * FROM purchases WHERE consumed = 0 AND state <> ?1 ORDER BY num", [PurchaseState::Void.as_str()], |r| {
         let (num, purchase) = row::purchase(r)?;
-        let live =
-            Live { purchase: purchase.into(), num, postings: Vec::new(), writing: false, waiter: false, exchange: false, owner: 0 };
+        let live = Live { purchase: purchase.into(), num, postings: Vec::new(), writing: false, waiter: false, exchange: false, owner: 0 };
         books.index().insert(live).ok_or(Corrupt { column: "id", source: None })
     })?;
     let next = conn.query_row("SELECT coalesce(max(num), 0) + 1 FROM purchases", [], |r| r.get(0));
@@ -187,7 +188,7 @@ impl<'c> Session<'c> {
     /// One transaction, all or nothing. With `sync` it and everything before it is on the disk when this returns.
     pub(super) fn write<'a>(
         &mut self,
-        changes: impl Iterator<Item = &'a Change>,
+        mut changes: impl Iterator<Item = &'a Change>,
         sequence: u64,
         last: Timestamp,
         sync: bool,
@@ -197,7 +198,7 @@ impl<'c> Session<'c> {
             self.synced = sync;
         }
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
-        let written = changes.map(|c| self.apply(c)).collect::<rusqlite::Result<()>>();
+        let written = changes.try_for_each(|c| self.apply(c));
         let done = written.and_then(|()| {
             self.meta.execute(params![sequence.cast_signed(), last.millis()])?;
             crate::failpoint!("hold_written");

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::head::Head;
 use super::sqlite::Session;
@@ -15,6 +15,9 @@ const BATCH: usize = 1024;
 
 /// Unsynced changes and an old head wait for this long when no hold comes.
 const TIDY: Duration = Duration::from_secs(1);
+
+/// Changes that nobody waits for wait this long for company.
+const LINGER: Duration = Duration::from_millis(2);
 
 /// Time between probes of a store that failed.
 const PROBE: Duration = Duration::from_millis(200);
@@ -69,7 +72,7 @@ impl Writer<'_> {
             queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         match first {
-            Ok(first) => Some(std::iter::once(first).chain(queue.try_iter()).take(BATCH).collect()),
+            Ok(first) => Some(gather(first, queue)),
             Err(RecvTimeoutError::Timeout) => Some(Vec::new()),
             Err(RecvTimeoutError::Disconnected) => None,
         }
@@ -153,6 +156,22 @@ impl Writer<'_> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that is queued behind `first`; if nobody waits for any of it, a moment longer for somebody who does.
+fn gather(first: Job, queue: &Receiver<Job>) -> Vec<Job> {
+    let until = Instant::now() + LINGER;
+    let mut batch = vec![first];
+    loop {
+        batch.extend(queue.try_iter().take(BATCH - batch.len()));
+        if batch.len() == BATCH || batch.iter().any(|j| j.reply.is_some()) {
+            return batch;
+        }
+        match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(next) => batch.push(next),
+            Err(_) => return batch,
+        }
     }
 }
 

@@ -109,7 +109,8 @@ async fn a_lost_answer_refuses_the_identical_request_until_the_hold_ends_m1_6() 
     let mut lost = buy(&ledger, 5, 1).await;
     lost.outcome(Outcome::Lost { until }, None);
     drop(lost);
-    let refused = |ledger: &Ledger, now| matches!(claim(ledger, 1, now), Claim::Lost { until: u, price } if u == until && price.micro() == 5);
+    let refused =
+        |ledger: &Ledger, now| matches!(claim(ledger, 1, now), Claim::Lost { until: u, price } if u == until && price.micro() == 5);
     assert!(refused(&ledger, T0) && refused(&ledger, until.plus_millis(-1)));
     assert!(matches!(claim(&ledger, 1, until), Claim::New), "bought anew");
     drop(buy(&ledger, 1, 1).await);

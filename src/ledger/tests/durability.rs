@@ -165,7 +165,8 @@ async fn the_head_follows_the_store_while_it_runs_m1_9() {
         assert!(start.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (stored,): (u64,) = other_connection(&dir).query_row("SELECT sequence FROM meta", [], |r| Ok((r.get::<_, i64>(0)?.cast_unsigned(),))).unwrap();
+    let (stored,): (u64,) =
+        other_connection(&dir).query_row("SELECT sequence FROM meta", [], |r| Ok((r.get::<_, i64>(0)?.cast_unsigned(),))).unwrap();
     assert!(head() <= stored);
 }
 

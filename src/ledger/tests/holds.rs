@@ -34,7 +34,10 @@ async fn a_limit_is_inclusive_and_its_violation_has_the_numbers_m2_1() {
     let exact = ledger.reserve(approve(40, vec![cap(hour(), 100)]), new(2), T0).unwrap();
     drop(exact);
     let v = stale(ledger.reserve(approve(41, vec![cap(hour(), 100)]), new(3), T0)).unwrap();
-    assert_eq!((v.reason, v.amount, v.limit, v.remaining), (Reason::CapHour, Some(MicroUsd::new(41)), Some(MicroUsd::new(100)), Some(MicroUsd::new(40))));
+    assert_eq!(
+        (v.reason, v.amount, v.limit, v.remaining),
+        (Reason::CapHour, Some(MicroUsd::new(41)), Some(MicroUsd::new(100)), Some(MicroUsd::new(40)))
+    );
     assert_eq!((v.resets_at, v.offer, v.rule), (Some(hour().until), Some(0), Some(RuleId("caps.hour".into()))));
     drop(held);
     assert!(ledger.reserve(approve(41, vec![cap(hour(), 100)]), new(3), T0).is_ok());

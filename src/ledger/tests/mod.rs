@@ -86,7 +86,13 @@ fn cap(span: Span, micro: i64) -> Check {
 
 fn rate(now: Timestamp, count: u32) -> Check {
     let span = Span { from: now.plus_millis(1 - 60_000), until: now.plus_millis(1) };
-    Check { scope: Scope::Agent(agent()), span, limit: Limit::Count(count), rule: RuleId("rate.per_minute".into()), reason: Reason::RateLimited }
+    Check {
+        scope: Scope::Agent(agent()),
+        span,
+        limit: Limit::Count(count),
+        rule: RuleId("rate.per_minute".into()),
+        reason: Reason::RateLimited,
+    }
 }
 
 fn approve(micro: i64, checks: Vec<Check>) -> Approval {
@@ -150,7 +156,12 @@ fn snapshot(ledger: &Ledger) -> String {
     ledger.read(|books| {
         let mut open: Vec<_> = books
             .open()
-            .map(|p| format!("{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}", p, p.key, p.at, p.held, p.amount, p.valid_before, p.digest, p.signature, p.lost_until))
+            .map(|p| {
+                format!(
+                    "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+                    p, p.key, p.at, p.held, p.amount, p.valid_before, p.digest, p.signature, p.lost_until
+                )
+            })
             .collect();
         open.sort();
         let hours: Vec<_> = (0..6)

@@ -81,7 +81,9 @@ impl World {
             }
             Act::Wait(s) => self.now = self.now.plus_secs(s),
             Act::Restart => self.restart().await,
-            Act::Leave(i) | Act::Void(i) | Act::Resign(i, _) | Act::Sent(i) | Act::Outcome(i, _) | Act::Consume(i) if i < self.commitments.len() => {
+            Act::Leave(i) | Act::Void(i) | Act::Resign(i, _) | Act::Sent(i) | Act::Outcome(i, _) | Act::Consume(i)
+                if i < self.commitments.len() =>
+            {
                 self.act_on_commitment(i, act).await;
             }
             _ => {}
@@ -113,8 +115,9 @@ impl World {
     async fn restart(&mut self) {
         self.reservations.clear();
         self.commitments.clear();
-        let (before, rates) = (snapshot(self.ledger()), self.recent());
+        // A claim marks what has expired, so it comes before the picture.
         let claims: Vec<_> = (0..3).map(|key| format!("{:?}", peek(self.ledger(), key, self.now))).collect();
+        let (before, rates) = (snapshot(self.ledger()), self.recent());
         self.ledger = None;
         let elapsed = self.now.secs() - T0.secs();
         self.ledger = Some(Ledger::open(&options(self.dir.path()), reading(elapsed)).unwrap());
