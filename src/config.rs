@@ -169,11 +169,15 @@ impl Config {
     /// # Errors
     /// Every mistake found, each with its place and what to write instead.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let hint = if e.kind() == std::io::ErrorKind::NotFound { "; `tollpass init` writes one to start from" } else { "" };
-            ConfigError(vec![Problem { file: path.display().to_string(), place: None, message: format!("cannot be read: {e}{hint}") }])
-        })?;
-        Self::parse(path, &text, &|name| std::env::var(name).ok())
+        Self::parse(path, &text_of(path)?, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads the file but not the secrets it names, which come out empty: for commands that neither sign nor listen.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn inspect(path: &Path) -> Result<Self, ConfigError> {
+        read::config(path, &text_of(path)?, None).map_err(ConfigError)
     }
 
     /// Reads `text` as the content of `file`; `env` looks up environment variables.
@@ -181,7 +185,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        read::config(file, text, env).map_err(ConfigError)
+        read::config(file, text, Some(env)).map_err(ConfigError)
     }
 
     /// Ledger, audit and CA key: readable by us alone.
@@ -193,6 +197,13 @@ impl Config {
     pub fn trust(&self) -> PathBuf {
         self.state.join("trust")
     }
+}
+
+fn text_of(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let hint = if e.kind() == std::io::ErrorKind::NotFound { "; `tollpass init` writes one to start from" } else { "" };
+        ConfigError(vec![Problem { file: path.display().to_string(), place: None, message: format!("cannot be read: {e}{hint}") }])
+    })
 }
 
 #[cfg(test)]

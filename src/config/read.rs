@@ -34,14 +34,17 @@ const METRICS: Keys = Keys { known: &["agents"], later: &[] };
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// What reading needs beside the tree.
 struct Reader<'a> {
     folder: PathBuf,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    /// Looks up environment variables; without it no secret is read.
+    env: Option<Env<'a>>,
     problems: Problems,
 }
 
-pub(super) fn config(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+pub(super) fn config(file: &Path, text: &str, env: Option<Env<'_>>) -> Result<Config, Vec<Problem>> {
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let mut r = Reader { folder, env, problems: Problems::new(file.display().to_string()) };
     let config = parse(text, &mut r.problems).and_then(|tree| r.top(file, &tree));
@@ -188,7 +191,7 @@ impl Reader<'_> {
             self.problems.at(local.at, "`signer.local.key` is missing: write `key: env:TOLLPASS_DEV_KEY` or `key: file:PATH`");
             return None;
         };
-        match self.secret(node).and_then(private_key) {
+        match self.secret(node, private_key) {
             Ok(key) => Some(SignerConfig::Local { key }),
             Err(message) => {
                 self.problems.at(node.at, format!("`signer.local.key`: {message}"));
@@ -253,27 +256,32 @@ impl Reader<'_> {
         out
     }
 
-    /// `env:NAME` or `file:PATH`. Messages never contain the text: it may be the secret itself.
-    fn secret(&self, node: &Node) -> Result<Secret, String> {
-        let form = "write env:NAME or file:PATH";
-        let Value::Text(given) = &node.value else {
-            return Err(format!("a secret is never written into this file: {form}"));
-        };
-        if let Some(name) = given.strip_prefix("env:") {
-            let legal = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && name.len() <= 64;
-            if !legal {
-                return Err("env: needs the name of an environment variable, such as env:TOLLPASS_DEV_KEY".into());
+    /// `env:NAME` or `file:PATH`, then `check`. Messages never contain the text: it may be the secret itself.
+    fn secret(&self, node: &Node, check: fn(Secret) -> Result<Secret, String>) -> Result<Secret, String> {
+        let inline = || "a secret is never written into this file: write env:NAME or file:PATH".to_owned();
+        let Value::Text(given) = &node.value else { return Err(inline()) };
+        let (kind, rest) = given.split_once(':').ok_or_else(inline)?;
+        let found = match kind {
+            "env" if !env_name(rest) => return Err("env: needs the name of an environment variable, such as env:TOLLPASS_DEV_KEY".into()),
+            "env" | "file" if !rest.is_empty() => {
+                let Some(env) = self.env else { return Ok(Secret::new("")) };
+                match kind {
+                    "env" => env(rest)
+                        .filter(|v| !v.is_empty())
+                        .map(Secret::new)
+                        .ok_or_else(|| format!("the environment variable {rest} is not set"))?,
+                    _ => secret_file(&self.folder.join(rest))?,
+                }
             }
-            return (self.env)(name)
-                .filter(|v| !v.is_empty())
-                .map(Secret::new)
-                .ok_or_else(|| format!("the environment variable {name} is not set"));
-        }
-        match given.strip_prefix("file:") {
-            Some(p) if !p.is_empty() => secret_file(&self.folder.join(p)),
-            _ => Err(format!("a secret is never written into this file: {form}")),
-        }
+            _ => return Err(inline()),
+        };
+        check(found)
     }
+}
+
+/// Shorter than a key in hex, which must not be echoed.
+fn env_name(text: &str) -> bool {
+    !text.is_empty() && text.len() < 60 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 static NOTHING: Node = Node { at: At { line: 1, column: 1 }, value: Value::Null };

@@ -151,6 +151,8 @@ fn secrets_come_from_outside_and_never_show() {
         format!("{{ local: [{KEY}] }}"),
         format!("{{ local: {{ key: \"{KEY} }} }}"),
         format!("{{ local: {{ key: env:{KEY}-x }} }}"),
+        format!("{{ local: {{ key: \"env:{}\" }} }}", &KEY[2..]),
+        format!("{{ local: {{ key: \"x:{}\" }} }}", &KEY[2..]),
     ] {
         assert!(!shown(&wrong).contains("59c6995e"), "{wrong}: {}", shown(&wrong));
     }
@@ -178,6 +180,16 @@ fn a_secret_file_must_be_closed_to_others() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&key, "not a key").unwrap();
     assert!(load().unwrap_err().to_string().contains("64 hex digits"));
+}
+
+#[test]
+fn inspecting_needs_no_secret_but_still_refuses_an_inline_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tollpass.yaml");
+    for (key, ok) in [("env:NOT_SET_ANYWHERE", true), ("file:none", true), ("abc", false), ("env:", false)] {
+        std::fs::write(&file, SMALLEST.replace("env:K", key)).unwrap();
+        assert_eq!(Config::inspect(&file).is_ok(), ok, "{key}");
+    }
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! `tollpass init`: a commented configuration and policy to start from.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::{Failure, Outcome};
+
+/// Arguments of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  tollpass init --dir /etc/tollpass
+
+Writes tollpass.yaml and policies/agents.yaml, and touches nothing that exists.")]
+pub struct Args {
+    /// Where to write.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+const CONFIG: &str = include_str!("init/tollpass.yaml");
+const POLICY: &str = include_str!("init/agents.yaml");
+
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
+    let files = [(args.dir.join("tollpass.yaml"), CONFIG), (args.dir.join("policies").join("agents.yaml"), POLICY)];
+    if let Some((there, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
+        return Err(Failure::Config(format!("{} exists: remove it, or write elsewhere with --dir DIR", there.display())));
+    }
+    for (path, content) in &files {
+        let written = || -> std::io::Result<()> {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+            file.write_all(content.as_bytes())?;
+            file.sync_all()
+        };
+        written().with_context(|| format!("cannot write {}", path.display())).map_err(|e| match e.downcast_ref::<std::io::Error>() {
+            Some(io) if io.kind() == ErrorKind::AlreadyExists => Failure::Config(format!("{} exists", path.display())),
+            _ => Failure::Failed(e),
+        })?;
+        writeln!(out, "wrote {}", path.display())?;
+    }
+    let config = args.dir.join("tollpass.yaml");
+    write!(
+        out,
+        "
+Next:
+  1. Say what may be bought, and for how much, in {policy}.
+  2. Give the trial signer a key that holds no more than you can lose:
+       export TOLLPASS_DEV_KEY=0x$(openssl rand -hex 32)
+  3. See whether everything is right, and which address pays:
+       tollpass serve --config {config} --check
+  4. Send some USDC to that address, then run:
+       tollpass serve --config {config}
+  5. Point your agent at it. For http and https alike:
+       export HTTP_PROXY=http://127.0.0.1:8402 HTTPS_PROXY=http://127.0.0.1:8402
+       export http_proxy=$HTTP_PROXY https_proxy=$HTTPS_PROXY NODE_USE_ENV_PROXY=1
+       export SSL_CERT_FILE={trust}/bundle.pem NODE_EXTRA_CA_CERTS={trust}/ca.pem
+",
+        policy = files[1].0.display(),
+        config = config.display(),
+        trust = args.dir.join("state").join("trust").display(),
+    )?;
+    Ok(())
+}

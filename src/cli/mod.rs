@@ -1,0 +1,195 @@
+//! The command line. Each subcommand is one file: its arguments, and a small function that writes to any writer, so that
+//! tests call it without a process. Exit status: 0 done, 1 failed, 2 bad configuration or arguments.
+
+mod agent;
+mod explain;
+mod healthcheck;
+mod init;
+mod ledger;
+mod policy;
+mod recorded;
+mod serve;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::agents::TokensError;
+use crate::config::{Config, ConfigError};
+use crate::reload::LoadError;
+use crate::telemetry::{self, LogFormat};
+
+/// A forward HTTP proxy that pays for agents.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tollpass",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "\
+Start here:
+  tollpass init                                   write a configuration and a policy to edit
+  tollpass serve --config tollpass.yaml --check   see whether they are right
+  tollpass serve --config tollpass.yaml           run the proxy"
+)]
+pub struct Cli {
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Log level or filter, such as debug or tollpass=debug,info; else RUST_LOG.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented configuration and policy to start from.
+    Init(init::Args),
+    /// Run the proxy.
+    Serve(serve::Args),
+    /// Check a policy, or ask it why.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Look at what was bought.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Callers and their tokens.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// Ask a running proxy whether it is ready; for container probes.
+    Healthcheck(healthcheck::Args),
+}
+
+/// `tollpass policy …`
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Report every mistake and warning of policy files.
+    Check(policy::CheckArgs),
+    /// Say what a policy would do with a request, and why.
+    Explain(Box<explain::Args>),
+}
+
+/// `tollpass ledger …`
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// List purchases with totals.
+    Show(ledger::ShowArgs),
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+pub enum Failure {
+    /// The operator's files or arguments are wrong: exit status 2. Empty if everything was said already.
+    Config(String),
+    /// Anything else: exit status 1.
+    Failed(anyhow::Error),
+}
+
+/// What a command answers.
+pub type Outcome = Result<(), Failure>;
+
+impl From<ConfigError> for Failure {
+    fn from(e: ConfigError) -> Self {
+        Self::Config(e.to_string())
+    }
+}
+
+impl From<TokensError> for Failure {
+    fn from(e: TokensError) -> Self {
+        Self::Config(e.to_string())
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(e: LoadError) -> Self {
+        Self::Config(e.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Self::Failed(e.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(e: anyhow::Error) -> Self {
+        // A wrong file stays a wrong file however deep it was found.
+        if e.is::<ConfigError>() || e.is::<TokensError>() || e.is::<LoadError>() {
+            return Self::Config(format!("{e:#}"));
+        }
+        Self::Failed(e)
+    }
+}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One-shot commands answer on standard output; their log is for surprises only.
+    let quiet = (!matches!(cli.command, Command::Serve(_)) && std::env::var_os("RUST_LOG").is_none()).then_some("warn");
+    if let Err(error) = telemetry::init(cli.log_format, cli.log_level.as_deref().or(quiet)) {
+        eprintln!("tollpass: --log-level: {error}");
+        return ExitCode::from(2);
+    }
+    let mut out = std::io::stdout();
+    match run(cli.command, &mut out).and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(text)) => {
+            if !text.is_empty() {
+                eprintln!("{text}");
+            }
+            ExitCode::from(2)
+        }
+        // `tollpass ledger show | head`
+        Err(Failure::Failed(e)) if e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(Failure::Failed(error)) => {
+            eprintln!("tollpass: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one command, writing its answer to `out`.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
+    match command {
+        Command::Init(args) => init::run(&args, out),
+        Command::Serve(args) => serve::run(&args, out),
+        Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
+        Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
+        Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
+        Command::Agent(command) => agent::run(&command, out),
+        Command::Healthcheck(args) => healthcheck::run(&args, out),
+    }
+}
+
+/// The configuration file that commands read unless told otherwise.
+const CONFIG: &str = "tollpass.yaml";
+
+/// The file `given`, or `tollpass.yaml` here if there is one; its secrets are not needed.
+fn config_if_any(given: Option<&Path>) -> Result<Option<Config>, Failure> {
+    match given {
+        Some(path) => Ok(Some(Config::inspect(path)?)),
+        None if Path::new(CONFIG).exists() => Ok(Some(Config::inspect(Path::new(CONFIG))?)),
+        None => Ok(None),
+    }
+}
+
+/// Writes `value` as indented JSON.
+fn print_json(out: &mut dyn Write, value: &serde_json::Value) -> Outcome {
+    writeln!(out, "{value:#}")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! `tollpass serve`: run the proxy, or with `--check` only look at its files.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Failure, Outcome, print_json};
+use crate::agents::Tokens;
+use crate::app::{self, ServeOptions};
+use crate::config::{Config, SignerConfig};
+use crate::policy::Policy;
+use crate::reload::read_policy_sources;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tollpass serve --config /etc/tollpass/tollpass.yaml
+  tollpass serve --config tollpass.yaml --check
+
+SIGHUP looks at the policy and the tokens at once; SIGTERM finishes running requests, then stops.")]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = super::CONFIG)]
+    pub config: PathBuf,
+    /// Check configuration, policy and tokens without listening; exit 2 if something is wrong.
+    #[arg(long)]
+    pub check: bool,
+    /// Print JSON: the findings of --check, or the bound addresses.
+    #[arg(long)]
+    pub json: bool,
+    /// Take the clock as it is although it ran backwards since the last payment.
+    #[arg(long)]
+    pub accept_clock: bool,
+}
+
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
+    if args.check {
+        return check(&args.config, args.json, out);
+    }
+    let config = Config::load(&args.config)?;
+    Ok(app::serve(config, ServeOptions { json: args.json, accept_clock: args.accept_clock })?)
+}
+
+/// What `--check` found.
+#[derive(Debug, Default, Serialize)]
+struct Findings {
+    ok: bool,
+    errors: Vec<String>,
+    warnings: Vec<String>,
+    facts: Vec<(&'static str, String)>,
+}
+
+fn check(path: &Path, json: bool, out: &mut dyn Write) -> Outcome {
+    let mut f = Findings::default();
+    match Config::load(path) {
+        Ok(config) => f.config(&config),
+        Err(e) => f.errors.extend(e.0.iter().map(ToString::to_string)),
+    }
+    f.ok = f.errors.is_empty();
+    if json {
+        let facts: serde_json::Map<String, serde_json::Value> = f.facts.iter().map(|(k, v)| ((*k).to_owned(), v.as_str().into())).collect();
+        let (errors, warnings) = (&f.errors, &f.warnings);
+        print_json(out, &serde_json::json!({ "ok": f.ok, "errors": errors, "warnings": warnings, "facts": facts }))?;
+    } else {
+        f.write(path, out)?;
+    }
+    if f.ok { Ok(()) } else { Err(Failure::Config(String::new())) }
+}
+
+impl Findings {
+    fn config(&mut self, config: &Config) {
+        let off = || "off".to_owned();
+        self.facts = vec![
+            ("proxy", config.listen.proxy.to_string()),
+            ("admin", config.listen.admin.map_or_else(off, |a| a.to_string())),
+            ("health", config.listen.health.map_or_else(off, |a| a.to_string())),
+            ("state", config.state.display().to_string()),
+            ("intercept", format!("{:?}", config.tls.intercept).to_lowercase()),
+        ];
+        self.signer(config);
+        for root in &config.tls.extra_roots {
+            match std::fs::read_to_string(root) {
+                Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => {}
+                Ok(_) => self.errors.push(format!("{}: `tls.extra_roots`: no PEM certificate in it", root.display())),
+                Err(e) => self.errors.push(format!("{}: `tls.extra_roots`: cannot be read: {e}", root.display())),
+            }
+        }
+        let policy = self.policy(&config.policy);
+        let tokens = config.agents.tokens.as_deref().and_then(|path| self.tokens(path));
+        if let Some(policy) = policy {
+            let named: Vec<String> = policy.agents().map(ToString::to_string).collect();
+            let callers = config.agents.default.iter().chain(tokens.iter().flat_map(|t| t.agents().map(|(a, _)| a)));
+            for caller in callers.filter(|c| !named.contains(&c.to_string())) {
+                let text = format!("agent `{caller}` may call, but the policy does not name it: nothing is paid for it");
+                if !self.warnings.contains(&text) {
+                    self.warnings.push(text);
+                }
+            }
+        }
+    }
+
+    fn signer(&mut self, config: &Config) {
+        match &config.signer {
+            #[cfg(feature = "local-signer")]
+            SignerConfig::Local { key } => match crate::signer::local::LocalSigner::start(key.expose()) {
+                Ok(signer) => {
+                    let account = config.agents.default.clone().or_else(|| "any".parse().ok());
+                    let payer = account.and_then(|a| crate::signer::Signer::account(&signer, &a).ok());
+                    self.facts.push(("signer", payer.map_or_else(|| "local".into(), |p| format!("local, pays from {}", p.0))));
+                }
+                Err(e) => self.errors.push(format!("{}: `signer.local.key`: {e}", config.file.display())),
+            },
+            #[cfg(not(feature = "local-signer"))]
+            SignerConfig::Local { .. } => {
+                self.errors.push(format!("{}: `signer.local`: this build has no local signer", config.file.display()))
+            }
+        }
+    }
+
+    fn policy(&mut self, path: &Path) -> Option<Policy> {
+        let sources = match read_policy_sources(path) {
+            Ok(sources) => sources,
+            Err(e) => {
+                self.errors.push(format!("{}: cannot be read: {e}", path.display()));
+                return None;
+            }
+        };
+        match Policy::parse(&sources, 1) {
+            Ok(policy) => {
+                self.warnings.extend(policy.warnings().iter().map(ToString::to_string));
+                let text =
+                    format!("{} ({} agents, {} files, digest {})", path.display(), policy.agents().count(), sources.len(), policy.digest());
+                self.facts.push(("policy", text));
+                Some(policy)
+            }
+            Err(e) => {
+                self.errors.extend(e.0.iter().map(ToString::to_string));
+                None
+            }
+        }
+    }
+
+    fn tokens(&mut self, path: &Path) -> Option<Tokens> {
+        let name = path.display().to_string();
+        let read = std::fs::read_to_string(path)
+            .map_err(|e| vec![format!("{name}: cannot be read: {e}; `tollpass agent token NAME --file {name}` writes one")]);
+        let parsed = read.and_then(|text| Tokens::parse(&name, &text).map_err(|e| e.0.iter().map(ToString::to_string).collect()));
+        match parsed {
+            Ok(tokens) => {
+                self.facts.push(("tokens", format!("{name} ({} agents)", tokens.agents().count())));
+                Some(tokens)
+            }
+            Err(errors) => {
+                self.errors.extend(errors);
+                None
+            }
+        }
+    }
+
+    fn write(&self, path: &Path, out: &mut dyn Write) -> std::io::Result<()> {
+        for error in &self.errors {
+            writeln!(out, "error: {error}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
+        for (name, value) in &self.facts {
+            writeln!(out, "{name:<10} {value}")?;
+        }
+        match self.errors.len() {
+            0 => writeln!(out, "{}: ok, {} warnings", path.display(), self.warnings.len()),
+            n => writeln!(out, "{}: {n} errors, {} warnings", path.display(), self.warnings.len()),
+        }
+    }
+}
