@@ -7,10 +7,10 @@ use std::sync::Arc;
 use alloy_primitives::{Address, U256};
 use http::Method;
 
+use super::ledger::recorded;
 use super::{Failure, Outcome, config_if_any, print_json};
 use crate::clock;
-use crate::config::Config;
-use crate::ledger::{Ledger, Purchase, PurchaseState};
+use crate::ledger::{Purchase, PurchaseState};
 use crate::payment::{
     AgentId, Amount, Asset, AssetTable, ChainId, Challenge, Flow, MicroUsd, Offer, Payee, Payer, ProtocolId, Scheme, SessionName,
     Timestamp, TransferMethod, WireEntry, parse_address,
@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
     let path = args.policy.clone().or_else(|| config.as_ref().map(|c| c.policy.clone())).unwrap_or_else(|| "policies".into());
     let sources = read_policy_sources(&path).map_err(|e| Failure::Config(format!("{}: cannot be read: {e}", path.display())))?;
     let policy = Policy::parse(&sources, 1).map_err(|e| Failure::Config(e.to_string()))?;
-    let books = Recorded(config.as_ref().map(recorded).transpose()?.unwrap_or_default());
+    let books = Recorded(config.as_ref().map(recorded).transpose()?.flatten().unwrap_or_default());
     let explanation = explain(args, &policy, &books)?;
     if args.json {
         return print_json(out, &explanation.to_json());
@@ -95,15 +95,6 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
         writeln!(out, "\nWithout --payee the payee is {ANY_PAYEE}, which no list and no pin names.")?;
     }
     Ok(())
-}
-
-/// The purchases of the configured ledger; none if the proxy never ran.
-fn recorded(config: &Config) -> Result<Vec<Purchase>, Failure> {
-    let dir = config.private();
-    if !dir.join("ledger.db").exists() {
-        return Ok(Vec::new());
-    }
-    Ledger::list(&dir).map_err(|e| Failure::Failed(e.into()))
 }
 
 /// Asks `policy` what `args` ask.

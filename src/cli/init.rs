@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -25,13 +25,15 @@ const CONFIG: &str = include_str!("init/tollpass.yaml");
 const POLICY: &str = include_str!("init/agents.yaml");
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
-    let files = [(args.dir.join("tollpass.yaml"), CONFIG), (args.dir.join("policies").join("agents.yaml"), POLICY)];
+    // `.` adds nothing to a path that is shown.
+    let base = if args.dir == Path::new(".") { PathBuf::new() } else { args.dir.clone() };
+    let files = [(base.join("tollpass.yaml"), CONFIG), (base.join("policies").join("agents.yaml"), POLICY)];
     if let Some((there, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
         return Err(Failure::Config(format!("{} exists: remove it, or write elsewhere with --dir DIR", there.display())));
     }
     for (path, content) in &files {
         let written = || -> std::io::Result<()> {
-            if let Some(folder) = path.parent() {
+            if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
                 std::fs::create_dir_all(folder)?;
             }
             let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
@@ -44,7 +46,8 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
         })?;
         writeln!(out, "wrote {}", path.display())?;
     }
-    let config = args.dir.join("tollpass.yaml");
+    // Agents run anywhere, so what they are told is absolute.
+    let trust = std::path::absolute(base.join("state").join("trust"))?;
     write!(
         out,
         "
@@ -62,8 +65,8 @@ Next:
        export SSL_CERT_FILE={trust}/bundle.pem NODE_EXTRA_CA_CERTS={trust}/ca.pem
 ",
         policy = files[1].0.display(),
-        config = config.display(),
-        trust = args.dir.join("state").join("trust").display(),
+        config = files[0].0.display(),
+        trust = trust.display(),
     )?;
     Ok(())
 }

@@ -41,8 +41,21 @@ fn state(text: &str) -> Result<PurchaseState, String> {
 
 pub(super) fn run(args: &ShowArgs, out: &mut dyn Write) -> Outcome {
     let config = Config::inspect(&args.config)?;
-    let all = Ledger::list(&config.private()).map_err(|e| Failure::Failed(e.into()))?;
+    let all = recorded(&config)?.unwrap_or_else(|| {
+        eprintln!("there is no ledger in {} yet: the proxy has not run with this `state`", config.private().display());
+        Vec::new()
+    });
     show(&all, args, out)
+}
+
+/// The purchases of the configured ledger; `None` if the proxy never ran with it.
+pub(super) fn recorded(config: &Config) -> Result<Option<Vec<Purchase>>, Failure> {
+    let dir = config.private();
+    // Only a file that is surely not there: one that cannot be looked at is an error, not an empty ledger.
+    match dir.join("ledger.db").symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => Ledger::list(&dir).map(Some).map_err(|e| Failure::Failed(e.into())),
+    }
 }
 
 /// Writes the purchases that `args` asks for.

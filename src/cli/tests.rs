@@ -167,6 +167,15 @@ fn explain_gives_rule_numbers_and_verdict() {
     }
 }
 
+#[test]
+fn a_ledger_that_does_not_exist_yet_has_no_purchases() {
+    let dir = ready();
+    let config = at(&dir, "tollpass.yaml");
+    assert_eq!(tollpass(&["ledger", "show", "--config", &config]), ("no purchases\n".to_owned(), 0));
+    fs::create_dir_all(at(&dir, "state/private/ledger.db")).unwrap();
+    assert_eq!(tollpass(&["ledger", "show", "--config", &config]).1, 1);
+}
+
 /// A version 1 challenge at 0.02 USD on Base.
 const V1: &str = r#"{"x402Version":1,"error":"","accepts":[{"scheme":"exact","network":"base","maxAmountRequired":"20000","resource":"https://api.bureau.example/v2/report","description":"","mimeType":"","payTo":"0x1111111111111111111111111111111111111111","maxTimeoutSeconds":60,"asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USD Coin","version":"2"}}]}"#;
 /// The same in version 2.
