@@ -87,7 +87,8 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
         let kind = signer.kind();
-        let parts = Parts { policy, tokens, treasurer, signer, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
+        let parts =
+            Parts { policy, tokens, treasurer, signer, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
         let proxy = Proxy::new(config, parts)?;
         let count = std::thread::available_parallelism().map_or(2, usize::from);
         let (proxy_address, listeners) =
@@ -114,7 +115,20 @@ impl App {
         for part in Part::ALL {
             readiness.set(part, true);
         }
-        Ok(Self { proxy_address, admin_address, health_address, signer_kind: kind, proxy, readiness, ledger, money, workers, stop, stop_admin, reloader })
+        Ok(Self {
+            proxy_address,
+            admin_address,
+            health_address,
+            signer_kind: kind,
+            proxy,
+            readiness,
+            ledger,
+            money,
+            workers,
+            stop,
+            stop_admin,
+            reloader,
+        })
     }
 
     /// Readiness off, no new connections, in-flight requests finish within their deadlines, paid ones are recorded.
@@ -175,7 +189,12 @@ fn start_signer(config: &Config) -> Result<Arc<dyn Signer>> {
     }
 }
 
-fn start_workers(proxy: &Arc<Proxy>, listeners: Vec<std::net::TcpListener>, stop: &watch::Receiver<bool>, drain: Duration) -> Result<Vec<JoinHandle<()>>> {
+fn start_workers(
+    proxy: &Arc<Proxy>,
+    listeners: Vec<std::net::TcpListener>,
+    stop: &watch::Receiver<bool>,
+    drain: Duration,
+) -> Result<Vec<JoinHandle<()>>> {
     let mut workers = Vec::with_capacity(listeners.len());
     for (n, listener) in listeners.into_iter().enumerate() {
         let (proxy, stop) = (proxy.clone(), stop.clone());

@@ -98,7 +98,9 @@ async fn inside(conn: Arc<Connection>, caller: Caller, target: Target, upgraded:
             let Ok(config) = conn.proxy.authority.server(&target.host) else { return };
             match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(agent)).await {
                 Ok(Ok(stream)) => server::serve_tunnel(&conn, stream, Tunnel { caller, target }).await,
-                Ok(Err(error)) => tracing::debug!(host = %target.host, %error, "the agent did not finish the TLS handshake: does it trust the proxy's CA?"),
+                Ok(Err(error)) => {
+                    tracing::debug!(host = %target.host, %error, "the agent did not finish the TLS handshake: does it trust the proxy's CA?")
+                }
                 Err(_) => {}
             }
         }
@@ -117,7 +119,12 @@ async fn sniff(agent: &mut (impl AsyncRead + Unpin), buffer: &mut [u8; 16]) -> i
     loop {
         let read = agent.read(&mut buffer[n..]).await?;
         n += read;
-        if read == 0 || n == buffer.len() || buffer[0] == TLS_HANDSHAKE || buffer[..n].contains(&b' ') || !buffer[..n].iter().all(u8::is_ascii_uppercase) {
+        if read == 0
+            || n == buffer.len()
+            || buffer[0] == TLS_HANDSHAKE
+            || buffer[..n].contains(&b' ')
+            || !buffer[..n].iter().all(u8::is_ascii_uppercase)
+        {
             return Ok(n);
         }
     }

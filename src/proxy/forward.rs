@@ -112,7 +112,13 @@ fn prepare(conn: &Connection, request: &mut Request<Incoming>, target: &Target) 
     }
 }
 
-async fn forward(conn: &Connection, caller: &Caller, target: &Target, request: Request<Incoming>, carries_payment: bool) -> Response<AgentBody> {
+async fn forward(
+    conn: &Connection,
+    caller: &Caller,
+    target: &Target,
+    request: Request<Incoming>,
+    carries_payment: bool,
+) -> Response<AgentBody> {
     let arrived = Instant::now();
     let payable = conn.payable(caller, target);
     let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment };
@@ -146,7 +152,13 @@ async fn forward(conn: &Connection, caller: &Caller, target: &Target, request: R
     response
 }
 
-async fn respond(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, response: Response<Incoming>) -> Response<AgentBody> {
+async fn respond(
+    conn: &Connection,
+    caller: &Caller,
+    target: &Target,
+    request: Repeatable,
+    response: Response<Incoming>,
+) -> Response<AgentBody> {
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return paywall::answer(conn, caller, target, request, response).await;
     }
@@ -173,7 +185,8 @@ fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Ur
 pub(super) fn resolve_location(base: &str, location: &str) -> Option<String> {
     let location = location.split('#').next()?;
     let base: Uri = base.parse().ok()?;
-    let uri: Uri = if location.starts_with("//") { format!("{}:{location}", base.scheme_str()?).parse().ok()? } else { location.parse().ok()? };
+    let uri: Uri =
+        if location.starts_with("//") { format!("{}:{location}", base.scheme_str()?).parse().ok()? } else { location.parse().ok()? };
     let target = match uri.authority() {
         Some(_) => absolute_target(&uri).ok()?,
         None => absolute_target(&base).ok()?,

@@ -172,7 +172,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static("text/plain"));
         let head = Head { status: StatusCode::OK, headers };
-        Kept::open(dir.path().into()).unwrap().put(id, head.clone(), vec![Bytes::from_static(b"a\nb"), Bytes::from_static(b"c")], &HeaderMap::new()).unwrap();
+        Kept::open(dir.path().into())
+            .unwrap()
+            .put(id, head.clone(), vec![Bytes::from_static(b"a\nb"), Bytes::from_static(b"c")], &HeaderMap::new())
+            .unwrap();
         let mode = fs::metadata(dir.path().join(id.to_string())).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = Kept::open(dir.path().into()).unwrap();

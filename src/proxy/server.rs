@@ -113,7 +113,12 @@ pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAdd
 }
 
 /// Runs one worker until `stop` says so, then until its connections are done or `drain` has passed.
-pub(crate) async fn run(proxy: Arc<Proxy>, listener: std::net::TcpListener, mut stop: watch::Receiver<bool>, drain: Duration) -> io::Result<()> {
+pub(crate) async fn run(
+    proxy: Arc<Proxy>,
+    listener: std::net::TcpListener,
+    mut stop: watch::Receiver<bool>,
+    drain: Duration,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let worker = Arc::new(Worker::default());
     let open = Arc::new(AtomicUsize::new(0));

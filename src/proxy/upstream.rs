@@ -99,7 +99,12 @@ impl Dialer {
 
     /// Sends on `sender` and waits for the head. `progress` counts what the agent uploads: an upload that moves resets
     /// the first-byte time-out.
-    pub(super) async fn exchange(&self, sender: &mut Sender, request: Request<SellerBody>, progress: Option<&AtomicU64>) -> Result<Response<Incoming>, SendError> {
+    pub(super) async fn exchange(
+        &self,
+        sender: &mut Sender,
+        request: Request<SellerBody>,
+        progress: Option<&AtomicU64>,
+    ) -> Result<Response<Incoming>, SendError> {
         let mut sending = std::pin::pin!(sender.try_send_request(request));
         let seen = || progress.map_or(0, |p| p.load(Ordering::Relaxed));
         let mut before = seen();
