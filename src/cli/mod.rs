@@ -2,6 +2,7 @@
 //! tests call it without a process. Exit status: 0 done, 1 failed, 2 bad configuration or arguments.
 
 mod agent;
+mod demo;
 mod explain;
 mod healthcheck;
 mod init;
@@ -30,6 +31,7 @@ use crate::telemetry::{self, LogFormat};
     arg_required_else_help = true,
     after_help = "\
 Start here:
+  tollpass demo                                   see it pay, on loopback, with test money
   tollpass init                                   write a configuration and a policy to edit
   tollpass serve --config tollpass.yaml --check   see whether they are right
   tollpass serve --config tollpass.yaml           run the proxy"
@@ -51,6 +53,8 @@ pub struct Cli {
 pub enum Command {
     /// Write a commented configuration and policy to start from.
     Init(init::Args),
+    /// See it pay: sellers, proxy and client on loopback, with test money.
+    Demo(demo::Args),
     /// Run the proxy.
     Serve(serve::Args),
     /// Check a policy, or ask it why.
@@ -164,6 +168,7 @@ pub fn main() -> ExitCode {
 pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
     match command {
         Command::Init(args) => init::run(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
         Command::Serve(args) => serve::run(&args, out),
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
