@@ -19,7 +19,7 @@ use super::Proxy;
 use super::agent::Caller;
 use super::forward;
 use super::io::{AgentIo, Unflushed};
-use super::upstream::{Pool, Sender, Target};
+use super::upstream::{Pool, Route, Sender, Target};
 use crate::payment::AgentId;
 
 /// What the connections of one worker share.
@@ -41,7 +41,7 @@ pub(super) struct Connection {
     pub(super) peer: IpAddr,
     pub(super) tunnel: Option<Tunnel>,
     pub(super) unflushed: Arc<Unflushed>,
-    pinned: Mutex<Option<((AgentId, Target), Sender)>>,
+    pinned: Mutex<Option<(Route, Sender)>>,
     /// The last answer of the compiled policy table, for this policy epoch.
     payable: Mutex<Option<(u64, AgentId, Target, bool)>>,
 }
@@ -68,7 +68,7 @@ impl Connection {
     }
 
     /// Keeps an upstream connection for the next request; a pinned one to another seller goes to the pool.
-    pub(super) fn pin(&self, key: (AgentId, Target), sender: Sender) {
+    pub(super) fn pin(&self, key: Route, sender: Sender) {
         let previous = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).replace((key, sender));
         if let Some((key, sender)) = previous {
             self.worker.pool.put(key, sender);
@@ -76,7 +76,7 @@ impl Connection {
     }
 
     /// The pinned connection, if it leads there.
-    pub(super) fn unpin(&self, key: &(AgentId, Target)) -> Option<Sender> {
+    pub(super) fn unpin(&self, key: &Route) -> Option<Sender> {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         match &*pinned {
             Some((k, _)) if k == key => pinned.take().map(|(_, sender)| sender),

@@ -77,17 +77,17 @@ async fn an_error_answer_leaves_an_orphan_and_a_delivery_none_m1_1() {
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_adopted_and_its_keeper_loses_its_word_m1_6() {
+async fn an_answer_is_joined_while_it_streams_and_adopted_when_its_keeper_let_go_m1_6() {
     let (_dir, ledger) = fresh();
     let mut keeper = buy(&ledger, 1, 1).await;
     keeper.waiter(false);
     keeper.outcome(Outcome::Settled, None);
+    let Claim::Join(id) = claim(&ledger, 1, T0) else { panic!("the body still streams") };
+    ledger.waiter_gone(&id);
+    drop(keeper);
     let second = adopt(&ledger, 1, T0);
     assert_eq!(second.purchase().state, PurchaseState::Settled);
-    keeper.outcome(Outcome::Lost { until: T0.plus_secs(900) }, None);
-    keeper.waiter(false);
-    drop(keeper);
-    assert!(matches!(claim(&ledger, 1, T0), Claim::New), "the second owner still has it");
+    assert!(matches!(claim(&ledger, 1, T0), Claim::New), "the second owner has it");
     drop(second);
     assert_eq!(adopt(&ledger, 1, T0).purchase().state, PurchaseState::Settled);
 }
