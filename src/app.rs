@@ -40,6 +40,7 @@ pub struct ServeOptions {
 /// # Errors
 /// Anything that keeps the proxy from starting; nothing is half-started then.
 pub fn serve(config: Config, options: ServeOptions) -> Result<()> {
+    state::harden();
     let app = App::bind(&config, options)?;
     announce(&app, options.json)?;
     let signals = app.money.handle().clone();

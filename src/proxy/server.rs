@@ -1,16 +1,20 @@
 //! Accepting: one current-thread runtime per core, each with its own SO_REUSEPORT listener and connection pool.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +22,7 @@ use tokio::sync::watch;
 
 use super::Proxy;
 use super::agent::{self, Caller};
+use super::body::AgentBody;
 use super::forward;
 use super::io::{AgentIo, Unflushed};
 use super::upstream::{Pool, Route, Sender, Target};
@@ -217,15 +222,36 @@ where
     drive(connection, io, outer.proxy.stop.subscribe()).await;
 }
 
+/// One connection's requests as a `tower` service: the whole edge can be driven without a socket.
+struct Edge(Arc<Connection>);
+
+impl tower::Service<Request<Incoming>> for Edge {
+    type Response = Response<AgentBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let answer = forward::serve(self.0.clone(), request);
+        Box::pin(async move { Ok(answer.await) })
+    }
+}
+
+impl Clone for Edge {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 async fn drive<T>(connection: Arc<Connection>, io: AgentIo<T>, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let proxy = connection.proxy.clone();
-    let service = service_fn(move |request| {
-        let connection = connection.clone();
-        async move { Ok::<_, std::convert::Infallible>(forward::serve(connection, request).await) }
-    });
+    let service = TowerToHyperService::new(Edge(connection));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
