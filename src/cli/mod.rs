@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agents::TokensError;
 use crate::config::{Config, ConfigError};
+use crate::ledger::OpenError;
 use crate::reload::LoadError;
 use crate::telemetry::{self, LogFormat};
 
@@ -124,8 +125,8 @@ impl From<std::io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(e: anyhow::Error) -> Self {
-        // A wrong file stays a wrong file however deep it was found.
-        if e.is::<ConfigError>() || e.is::<TokensError>() || e.is::<LoadError>() {
+        // A wrong file stays a wrong file however deep it was found; a ledger that must not be used is one of them.
+        if e.is::<ConfigError>() || e.is::<TokensError>() || e.is::<LoadError>() || e.is::<OpenError>() {
             return Self::Config(format!("{e:#}"));
         }
         Self::Failed(e)
