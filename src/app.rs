@@ -16,7 +16,8 @@ use crate::admin::{self, Part, Readiness};
 use crate::config::{Config, SignerConfig};
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
-use crate::proxy::{Parts, Proxy, server};
+use crate::proxy::server::{self, Patience};
+use crate::proxy::{Parts, Proxy};
 use crate::reload::{self, Reloader};
 use crate::signer::Signer;
 use crate::treasurer::Treasurer;
@@ -39,6 +40,7 @@ pub struct ServeOptions {
 /// # Errors
 /// Anything that keeps the proxy from starting; nothing is half-started then.
 pub fn serve(config: Config, options: ServeOptions) -> Result<()> {
+    state::harden();
     let app = App::bind(&config, options)?;
     announce(&app, options.json)?;
     let signals = app.money.handle().clone();
@@ -87,7 +89,8 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
         let kind = signer.kind();
-        let parts = Parts { policy, tokens, treasurer, signer, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
+        let parts =
+            Parts { policy, tokens, treasurer, signer, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
         let proxy = Proxy::new(config, parts)?;
         let count = std::thread::available_parallelism().map_or(2, usize::from);
         let (proxy_address, listeners) =
@@ -107,14 +110,27 @@ impl App {
         let admin_address = serve_admin(config.listen.admin, "admin")?;
         let health_address = serve_admin(config.listen.health, "health")?;
         proxy.set_own([Some(proxy_address), admin_address, health_address].into_iter().flatten().collect());
-        let workers = start_workers(&proxy, listeners, &stopped, config.drain.unpaid)?;
+        let workers = start_workers(&proxy, listeners, &stopped, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
         let reloader = hot.start().context("cannot watch the policy")?;
         let store = ledger.clone();
         readiness.ledger(move || store.available());
         for part in Part::ALL {
             readiness.set(part, true);
         }
-        Ok(Self { proxy_address, admin_address, health_address, signer_kind: kind, proxy, readiness, ledger, money, workers, stop, stop_admin, reloader })
+        Ok(Self {
+            proxy_address,
+            admin_address,
+            health_address,
+            signer_kind: kind,
+            proxy,
+            readiness,
+            ledger,
+            money,
+            workers,
+            stop,
+            stop_admin,
+            reloader,
+        })
     }
 
     /// Readiness off, no new connections, in-flight requests finish within their deadlines, paid ones are recorded.
@@ -175,13 +191,18 @@ fn start_signer(config: &Config) -> Result<Arc<dyn Signer>> {
     }
 }
 
-fn start_workers(proxy: &Arc<Proxy>, listeners: Vec<std::net::TcpListener>, stop: &watch::Receiver<bool>, drain: Duration) -> Result<Vec<JoinHandle<()>>> {
+fn start_workers(
+    proxy: &Arc<Proxy>,
+    listeners: Vec<std::net::TcpListener>,
+    stop: &watch::Receiver<bool>,
+    patience: Patience,
+) -> Result<Vec<JoinHandle<()>>> {
     let mut workers = Vec::with_capacity(listeners.len());
     for (n, listener) in listeners.into_iter().enumerate() {
         let (proxy, stop) = (proxy.clone(), stop.clone());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let worker = std::thread::Builder::new().name(format!("tollpass-{n}")).spawn(move || {
-            if let Err(error) = runtime.block_on(server::run(proxy, listener, stop, drain)) {
+            if let Err(error) = runtime.block_on(server::run(proxy, listener, stop, patience)) {
                 tracing::error!(%error, "a worker stopped");
             }
         })?;

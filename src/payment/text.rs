@@ -49,6 +49,6 @@ mod tests {
         let evil = SellerText::new("a\u{1b}[31m\r\nb\u{202e}c\u{200b}d\u{9b}e\u{e0041}");
         assert_eq!(evil.escape_log(), "a[31mbcde");
         assert_eq!(SellerText::new("x".repeat(500)).escape_log().len(), MAX);
-        assert_eq!(format!("{evil:?}"), "SellerText(23 bytes)");
+        assert_eq!(format!("{evil:?}"), "SellerText(24 bytes)");
     }
 }

@@ -9,12 +9,12 @@ use http::uri::Authority;
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 
-use super::agent::{Caller, identify};
+use super::agent::Caller;
 use super::body::{AgentBody, SellerBody, Timed};
 use super::paywall::{self, Repeatable};
 use super::replay::Replay;
 use super::server::Connection;
-use super::upstream::{SendError, Sender, Target};
+use super::upstream::{Route, SendError, Sender, Target};
 use super::{connect, error, headers};
 use crate::payment::Reason;
 use crate::policy::Host;
@@ -46,7 +46,7 @@ fn route(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Targ
         }
         None => {
             let target = absolute_target(request.uri())?;
-            Ok((identify(&conn.proxy, request.headers(), conn.peer)?, target))
+            Ok((conn.identify(request.headers())?, target))
         }
     }
 }
@@ -112,27 +112,35 @@ fn prepare(conn: &Connection, request: &mut Request<Incoming>, target: &Target) 
     }
 }
 
-async fn forward(conn: &Connection, caller: &Caller, target: &Target, request: Request<Incoming>, carries_payment: bool) -> Response<AgentBody> {
+async fn forward(
+    conn: &Connection,
+    caller: &Caller,
+    target: &Target,
+    request: Request<Incoming>,
+    carries_payment: bool,
+) -> Response<AgentBody> {
     let arrived = Instant::now();
     let payable = conn.payable(caller, target);
     let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment };
-    let progress = Arc::new(AtomicU64::new(0));
     let (parts, body) = request.into_parts();
+    let mut progress = None;
     let body = if body.is_end_stream() {
         SellerBody::Empty
     } else if payable {
-        let replay = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), progress.clone());
+        let moved = progress.insert(Arc::new(AtomicU64::new(0))).clone();
+        let replay = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), moved);
         let tee = SellerBody::Tee(replay.tee());
         repeatable.copy = Some((parts.headers.clone(), Some(replay)));
         tee
     } else {
-        SellerBody::Agent(body)
+        let moved = progress.insert(Arc::new(AtomicU64::new(0))).clone();
+        SellerBody::Agent(body, moved)
     };
     if payable && repeatable.copy.is_none() {
         repeatable.copy = Some((parts.headers.clone(), None));
     }
     let key = (caller.agent.clone(), target.clone());
-    let (response, added) = match exchange(conn, &key, Request::from_parts(parts, body), &progress, arrived).await {
+    let (response, added) = match exchange(conn, &key, Request::from_parts(parts, body), progress.as_deref(), arrived).await {
         Ok(done) => done,
         Err(reason) => {
             let response = error::failure(reason);
@@ -146,7 +154,13 @@ async fn forward(conn: &Connection, caller: &Caller, target: &Target, request: R
     response
 }
 
-async fn respond(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, response: Response<Incoming>) -> Response<AgentBody> {
+async fn respond(
+    conn: &Connection,
+    caller: &Caller,
+    target: &Target,
+    request: Repeatable,
+    response: Response<Incoming>,
+) -> Response<AgentBody> {
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return paywall::answer(conn, caller, target, request, response).await;
     }
@@ -173,25 +187,32 @@ fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Ur
 pub(super) fn resolve_location(base: &str, location: &str) -> Option<String> {
     let location = location.split('#').next()?;
     let base: Uri = base.parse().ok()?;
-    let uri: Uri = if location.starts_with("//") { format!("{}:{location}", base.scheme_str()?).parse().ok()? } else { location.parse().ok()? };
-    let target = match uri.authority() {
-        Some(_) => absolute_target(&uri).ok()?,
-        None => absolute_target(&base).ok()?,
+    let absolute = |text: &str| {
+        let uri: Uri = text.parse().ok()?;
+        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        Some(absolute_target(&uri).ok()?.url(path))
     };
-    let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    if uri.authority().is_none() && !location.starts_with('/') {
-        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        return Some(target.url(&format!("{folder}/{}", path.trim_start_matches('/'))));
+    if location.contains("://") {
+        return absolute(location);
     }
-    Some(target.url(path))
+    if location.starts_with("//") {
+        return absolute(&format!("{}:{location}", base.scheme_str()?));
+    }
+    let target = absolute_target(&base).ok()?;
+    if location.starts_with('/') {
+        return Some(target.url(location));
+    }
+    let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+    let joined = if location.starts_with('?') { format!("{}{location}", base.path()) } else { format!("{folder}/{location}") };
+    Some(target.url(&joined))
 }
 
 /// Sends on the pinned, a pooled or a new connection; a request that was never sent is sent again on a new one.
 async fn exchange(
     conn: &Connection,
-    key: &(crate::payment::AgentId, Target),
+    key: &Route,
     mut request: Request<SellerBody>,
-    progress: &AtomicU64,
+    progress: Option<&AtomicU64>,
     arrived: Instant,
 ) -> Result<(Response<Incoming>, Duration), Reason> {
     let dialer = &conn.proxy.dialer;
@@ -207,7 +228,7 @@ async fn exchange(
             }
         };
         let sent = Instant::now();
-        match dialer.exchange(&mut sender, request, Some(progress)).await {
+        match dialer.exchange(&mut sender, request, progress).await {
             Ok(response) => {
                 waited += sent.elapsed();
                 conn.pin(key.clone(), sender);
@@ -220,7 +241,7 @@ async fn exchange(
     }
 }
 
-async fn take_ready(conn: &Connection, key: &(crate::payment::AgentId, Target)) -> Option<Sender> {
+async fn take_ready(conn: &Connection, key: &Route) -> Option<Sender> {
     if let Some(mut sender) = conn.unpin(key) {
         // The previous answer was passed on whole, so this is at most a turn of the connection's task.
         if sender.ready().await.is_ok() {
@@ -240,6 +261,7 @@ mod tests {
         for (base, location, url) in [
             ("http://a.example/x/y?q=1", "/z?r=2", "http://a.example/z?r=2"),
             ("http://a.example/x/y", "z", "http://a.example/x/z"),
+            ("http://a.example/x/y", "?p=2", "http://a.example/x/y?p=2"),
             ("https://a.example/x", "//b.example:8443/y#f", "https://b.example:8443/y"),
             ("http://a.example:8080/x", "https://B.example:443/", "https://b.example/"),
         ] {

@@ -43,7 +43,8 @@ impl Guard {
 
     fn is_own_port(&self, ip: IpAddr, port: u16) -> bool {
         let Some(own) = self.own.get() else { return false };
-        own.iter().any(|o| o.port() == port && (effective(o.ip()) == ip || ip.is_loopback() && (o.ip().is_loopback() || o.ip().is_unspecified())))
+        own.iter()
+            .any(|o| o.port() == port && (effective(o.ip()) == ip || ip.is_loopback() && (o.ip().is_loopback() || o.ip().is_unspecified())))
     }
 }
 
@@ -68,7 +69,13 @@ fn never(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
             let o = v4.octets();
-            v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || o[0] == 0 || o[0] >= 240 || o == [168, 63, 129, 16] || o == [100, 100, 100, 200]
+            v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || o[0] == 0
+                || o[0] >= 240
+                || o == [168, 63, 129, 16]
+                || o == [100, 100, 100, 200]
         }
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified() || is_metadata_v6(v6),
     }
@@ -85,7 +92,12 @@ fn private(ip: IpAddr) -> bool {
             let o = v4.octets();
             let shared = o[0] == 100 && (64..128).contains(&o[1]);
             let benchmarking = o[0] == 198 && (o[1] == 18 || o[1] == 19);
-            v4.is_private() || v4.is_loopback() || v4.is_documentation() || shared || benchmarking || (o[0] == 192 && o[1] == 0 && o[2] == 0)
+            v4.is_private()
+                || v4.is_loopback()
+                || v4.is_documentation()
+                || shared
+                || benchmarking
+                || (o[0] == 192 && o[1] == 0 && o[2] == 0)
         }
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || (v6.segments()[0] & 0xffc0) == 0xfec0,
     }
@@ -127,7 +139,17 @@ mod tests {
 
     #[test]
     fn private_and_loopback_need_permission() {
-        for text in ["127.0.0.1:80", "10.0.0.1:80", "192.168.1.1:80", "172.16.0.1:80", "100.64.0.1:80", "[::1]:80", "[fd00::1]:80", "[::ffff:10.0.0.1]:80", "[64:ff9b::a00:1]:80"] {
+        for text in [
+            "127.0.0.1:80",
+            "10.0.0.1:80",
+            "192.168.1.1:80",
+            "172.16.0.1:80",
+            "100.64.0.1:80",
+            "[::1]:80",
+            "[fd00::1]:80",
+            "[::ffff:10.0.0.1]:80",
+            "[64:ff9b::a00:1]:80",
+        ] {
             assert!(!guard(false).permits(text.parse().unwrap()), "{text}");
             assert!(guard(true).permits(text.parse().unwrap()), "{text}");
         }

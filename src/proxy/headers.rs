@@ -1,6 +1,9 @@
 //! Header hygiene on both legs: hop-by-hop fields, our own names, `Via` (RFC 9110 §7.6, S19).
 
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
 
 /// RFC 9110 §7.6.1, plus the proxy's own and what clients send by mistake.
 const HOP_BY_HOP: [HeaderName; 9] = [

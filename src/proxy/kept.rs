@@ -117,6 +117,15 @@ impl Kept {
         Some((head, vec![Bytes::from(content).slice(line_end + 1..)]))
     }
 
+    /// Throws an answer away.
+    pub(super) fn forget(&self, id: &PurchaseId) {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = index.entries.iter().position(|e| e.id == *id).and_then(|at| index.entries.remove(at)) {
+            index.bytes = index.bytes.saturating_sub(entry.bytes);
+            let _ = fs::remove_file(self.path(id));
+        }
+    }
+
     fn path(&self, id: &PurchaseId) -> PathBuf {
         self.dir.join(id.to_string())
     }
@@ -172,7 +181,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static("text/plain"));
         let head = Head { status: StatusCode::OK, headers };
-        Kept::open(dir.path().into()).unwrap().put(id, head.clone(), vec![Bytes::from_static(b"a\nb"), Bytes::from_static(b"c")], &HeaderMap::new()).unwrap();
+        Kept::open(dir.path().into())
+            .unwrap()
+            .put(id, head.clone(), vec![Bytes::from_static(b"a\nb"), Bytes::from_static(b"c")], &HeaderMap::new())
+            .unwrap();
         let mode = fs::metadata(dir.path().join(id.to_string())).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = Kept::open(dir.path().into()).unwrap();

@@ -119,7 +119,7 @@ impl Proxy {
             kept: Kept::open(kept_dir(&config.private())).context("cannot open the folder of kept answers")?,
             live: Live::default(),
             connections: Connections::new(config.limits.connections),
-            limits: config.limits.clone(),
+            limits: config.limits,
             idle: upstream.idle,
             replay_limit: upstream.replay_limit,
             replay_budget: Arc::new(replay::Budget::new(upstream.replay_memory)),

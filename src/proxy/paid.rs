@@ -22,7 +22,7 @@ use super::record;
 use super::upstream::{SendError, Target};
 use crate::ledger::{Commitment, Outcome};
 use crate::metrics::PaymentOutcome;
-use crate::payment::{Challenge, Offer, Reason, Receipt};
+use crate::payment::{Challenge, Offer, Reason};
 use crate::policy::Refusal;
 use crate::protocol;
 use crate::treasurer::{Answered, Ask, Payment, Ticket, judge};
@@ -59,6 +59,7 @@ impl Paid {
             match self.proxy.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
                 Err(refusal) => return self.refuse(refusal),
                 Ok(Ticket::Pay(payment)) => return self.pay(*payment).await,
+                Ok(Ticket::Kept(commitment)) if self.is_stale(&commitment) => self.write_off(*commitment),
                 Ok(Ticket::Kept(commitment)) => return self.deliver_kept(*commitment).await,
                 Ok(Ticket::Join(id)) => {
                     if let Some(running) = self.proxy.exchanges.attach(&id) {
@@ -90,17 +91,17 @@ impl Paid {
     }
 
     async fn pay(&self, payment: Payment) {
-        let Payment { mut commitment, credential, offer, again } = payment;
+        let Payment { mut commitment, credential, offer, again, unheard } = payment;
         self.register(&commitment);
-        let first_time = commitment.purchase().state == crate::ledger::PurchaseState::Signed && !again;
-        let answer = self.send(&mut commitment, credential).await;
-        if first_time {
+        // Counted once per purchase, whatever becomes of it later: the ledger has its present state.
+        if unheard {
             self.proxy.metrics.spend(&self.ask.agent, offer.asset.id.chain, &offer.asset.symbol, commitment.purchase().held);
         }
-        match answer {
-            Ok(response) => self.receive(commitment, &offer, again, response).await,
+        match self.send(&mut commitment, credential).await {
+            Ok(response) => self.receive(commitment, &offer, again, unheard, response).await,
             Err(reason) => {
-                self.conclude(&mut commitment, &offer, Outcome::Open, None, Some(reason));
+                commitment.outcome(Outcome::Open, None);
+                self.conclude(&commitment, &offer, Outcome::Open, unheard, Some(reason));
                 self.exchange.fail(Failure::Broken(reason));
                 self.proxy.exchanges.remove(&commitment.purchase().id);
             }
@@ -125,25 +126,28 @@ impl Paid {
         })
     }
 
-    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, response: Response<Incoming>) {
+    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, unheard: bool, response: Response<Incoming>) {
         crate::failpoint!("headers_received");
         let receipt = protocol::receipt(offer.protocol, response.headers());
-        let challenged = if response.status() == 402 { read_challenge(&self.proxy, response).await } else { Challenged::not(response) };
+        let challenged =
+            if response.status() == 402 { read_challenge(&self.proxy, response).await } else { Challenged::not(response, self.proxy.idle) };
         let error = challenged.challenge.as_ref().and_then(|c| c.error.as_ref());
         let (now, hold) = (self.proxy.treasurer.now().now, commitment.purchase().repeats.lost_hold);
         let answered = Answered { status: challenged.head.status, receipt: receipt.as_ref(), error, flow: offer.flow, again };
-        let outcome = judge(&answered, now, hold);
+        let mut outcome = judge(&answered, now, hold);
         self.follow_location(&challenged.head, now);
-        self.conclude(&mut commitment, offer, outcome, receipt, None);
+        // Recorded before the agent sees a byte: after a crash the purchase is known to have been answered.
+        commitment.outcome(outcome, receipt.and_then(|r| r.transaction));
         let mut head = Head::from(&challenged.head);
         headers::clean_response(&mut head.headers);
         let good = head.status.as_u16() < 400;
         self.exchange.answer(head);
         let complete = self.stream(challenged.prefix, challenged.rest).await;
         if good && !complete {
-            self.lose(&mut commitment, offer);
+            outcome = self.lose(&mut commitment);
         }
-        self.hand_out(commitment, offer.clone(), good && complete).await;
+        self.conclude(&commitment, offer, outcome, unheard, None);
+        self.hand_out(commitment, good && complete).await;
     }
 
     /// The purchase chain goes on where a paid answer points (M1.7).
@@ -151,33 +155,37 @@ impl Paid {
         if !head.status.is_redirection() {
             return;
         }
-        if let Some(to) = head.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| super::forward::resolve_location(&self.ask.url, l)) {
+        if let Some(to) =
+            head.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| super::forward::resolve_location(&self.ask.url, l))
+        {
             self.proxy.treasurer.redirects().paid(&self.ask, to, now);
         }
     }
 
-    /// Records an outcome: ledger, signer, metrics, one log line.
-    fn conclude(&self, commitment: &mut Commitment, offer: &Offer, outcome: Outcome, receipt: Option<Receipt>, reason: Option<Reason>) {
-        commitment.outcome(outcome, receipt.and_then(|r| r.transaction));
+    /// Tells signer, metrics and log how the exchange ended. The ledger has it already.
+    fn conclude(&self, commitment: &Commitment, offer: &Offer, outcome: Outcome, unheard: bool, reason: Option<Reason>) {
         let label = match outcome {
             Outcome::Settled => PaymentOutcome::Settled,
             Outcome::Open => PaymentOutcome::Open,
             Outcome::Lost { .. } => PaymentOutcome::Lost,
         };
-        self.proxy.metrics.payment(&self.ask.agent, offer.protocol, offer.asset.id.chain, label);
+        if unheard {
+            self.proxy.metrics.payment(&self.ask.agent, offer.protocol, offer.asset.id.chain, label);
+        }
         self.proxy.metrics.paid_request(&self.ask.agent, self.started.elapsed());
         record::payment(&self.ask, commitment.purchase(), label, reason, self.started.elapsed());
         let (signer, id) = (self.proxy.signer.clone(), commitment.purchase().id);
         tokio::spawn(async move { signer.settle(id, outcome).await });
     }
 
-    fn lose(&self, commitment: &mut Commitment, offer: &Offer) {
+    /// Settled, and the answer is gone (M1.6).
+    fn lose(&self, commitment: &mut Commitment) -> Outcome {
         let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
-        let until = self.proxy.treasurer.now().now.plus_millis(hold);
+        let outcome = Outcome::Lost { until: self.proxy.treasurer.now().now.plus_millis(hold) };
         let tx = commitment.purchase().claimed_tx.clone();
-        commitment.outcome(Outcome::Lost { until }, tx);
-        self.proxy.metrics.payment(&self.ask.agent, offer.protocol, offer.asset.id.chain, PaymentOutcome::Lost);
-        tracing::warn!(purchase = %commitment.purchase().id, agent = %self.ask.agent, host = %self.ask.host, "a paid answer was cut short");
+        commitment.outcome(outcome, tx);
+        tracing::warn!(purchase = %commitment.purchase().id, agent = %self.ask.agent, host = %self.ask.host, "paid, but the answer is lost");
+        outcome
     }
 
     /// Feeds the waiter. True if the body came to its end.
@@ -215,7 +223,7 @@ impl Paid {
     }
 
     /// Waits for the waiter, or for the next identical request, or keeps the answer and leaves an orphan.
-    async fn hand_out(&self, mut commitment: Commitment, offer: Offer, deliverable: bool) {
+    async fn hand_out(&self, mut commitment: Commitment, deliverable: bool) {
         let id = commitment.purchase().id;
         loop {
             if self.exchange.settled().await {
@@ -241,8 +249,20 @@ impl Paid {
             None => false,
         };
         if !kept {
-            self.lose(&mut commitment, &offer);
+            self.lose(&mut commitment);
         }
+    }
+
+    /// An answer this old is no answer to the question asked now; it may be bought anew (M1.6).
+    fn is_stale(&self, commitment: &Commitment) -> bool {
+        let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
+        self.proxy.treasurer.now().now >= commitment.purchase().at.plus_millis(hold)
+    }
+
+    fn write_off(&self, mut commitment: Commitment) {
+        let (id, tx) = (commitment.purchase().id, commitment.purchase().claimed_tx.clone());
+        self.proxy.kept.forget(&id);
+        commitment.outcome(Outcome::Lost { until: self.proxy.treasurer.now().now }, tx);
     }
 
     /// An answer that was paid for earlier and never delivered.
@@ -250,28 +270,19 @@ impl Paid {
         let id = commitment.purchase().id;
         let (proxy, request) = (self.proxy.clone(), self.request.headers.clone());
         let found = tokio::task::spawn_blocking(move || proxy.kept.take(&id, &request)).await.ok().flatten();
-        let policy = self.proxy.policy.load_full();
-        let offer = protocol::restore(commitment.purchase().protocol, &commitment.purchase().wire, policy.assets());
-        match (found, offer) {
-            (Some((head, chunks)), Ok(offer)) => {
-                self.register(&commitment);
-                self.exchange.answer(head);
-                let complete = self.stream(chunks.into(), None).await;
-                self.hand_out(commitment, offer, complete).await;
+        let Some((head, chunks)) = found else {
+            let Outcome::Lost { until } = self.lose(&mut commitment) else { return };
+            let mut refusal = Refusal::because(Reason::PaidNotDelivered);
+            if let Some(v) = refusal.violations.first_mut() {
+                v.amount = Some(commitment.purchase().held);
+                v.resets_at = Some(until);
             }
-            _ => {
-                let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
-                let until = self.proxy.treasurer.now().now.plus_millis(hold);
-                let (price, tx) = (commitment.purchase().held, commitment.purchase().claimed_tx.clone());
-                commitment.outcome(Outcome::Lost { until }, tx);
-                drop(commitment);
-                let mut refusal = Refusal::because(Reason::PaidNotDelivered);
-                if let Some(v) = refusal.violations.first_mut() {
-                    v.amount = Some(price);
-                    v.resets_at = Some(until);
-                }
-                self.refuse(refusal);
-            }
-        }
+            drop(commitment);
+            return self.refuse(refusal);
+        };
+        self.register(&commitment);
+        self.exchange.answer(head);
+        let complete = self.stream(chunks.into(), None).await;
+        self.hand_out(commitment, complete).await;
     }
 }

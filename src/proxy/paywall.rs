@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::Proxy;
 use super::agent::Caller;
 use super::body::{AgentBody, Timed};
 use super::error;
@@ -21,7 +22,6 @@ use super::record;
 use super::replay::{NotKept, Replay};
 use super::server::Connection;
 use super::upstream::Target;
-use super::Proxy;
 use crate::payment::{Challenge, Reason};
 use crate::policy::{Refusal, RefusalBody};
 use crate::protocol;
@@ -48,11 +48,10 @@ pub(super) struct Challenged {
 }
 
 impl Challenged {
-    /// An answer that is not looked into.
-    pub(super) fn not(response: Response<Incoming>) -> Self {
+    /// An answer that is not looked into (yet).
+    pub(super) fn not(response: Response<Incoming>, idle: Duration) -> Self {
         let (head, body) = response.into_parts();
-        // Every body that is waited for has an idle time-out; the caller's is the upstream's default.
-        Self { head, challenge: None, prefix: VecDeque::new(), rest: Some(Timed::new(body, IDLE)) }
+        Self { head, challenge: None, prefix: VecDeque::new(), rest: Some(Timed::new(body, idle)) }
     }
 
     /// Back to the agent as it came.
@@ -63,11 +62,9 @@ impl Challenged {
     }
 }
 
-const IDLE: Duration = Duration::from_secs(300);
-
 /// Looks for a challenge in a 402, reading at most `limits.challenge` bytes for at most `limits.challenge_time`.
 pub(super) async fn read_challenge(proxy: &Proxy, response: Response<Incoming>) -> Challenged {
-    let mut answer = Challenged::not(response);
+    let mut answer = Challenged::not(response, proxy.idle);
     let policy = proxy.policy.load_full();
     match protocol::parse_head(&answer.head.headers, policy.assets()) {
         Ok(Some(challenge)) => {
@@ -118,11 +115,17 @@ async fn collect(answer: &mut Challenged, limit: usize, time: Duration) -> bool 
 }
 
 /// Answers a request that got a 402.
-pub(super) async fn answer(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, response: Response<Incoming>) -> Response<AgentBody> {
+pub(super) async fn answer(
+    conn: &Connection,
+    caller: &Caller,
+    target: &Target,
+    request: Repeatable,
+    response: Response<Incoming>,
+) -> Response<AgentBody> {
     let proxy = &conn.proxy;
     if request.carries_payment {
         // The agent pays by itself: we stand aside.
-        return Challenged::not(response).untouched();
+        return Challenged::not(response, proxy.idle).untouched();
     }
     let mut seller = read_challenge(proxy, response).await;
     let Some(challenge) = seller.challenge.take() else { return seller.untouched() };
@@ -161,7 +164,13 @@ fn discard(seller: Challenged) {
     }
 }
 
-async fn pay(conn: &Connection, caller: &Caller, target: &Target, request: Repeatable, challenge: Challenge) -> Result<Response<AgentBody>, Failure> {
+async fn pay(
+    conn: &Connection,
+    caller: &Caller,
+    target: &Target,
+    request: Repeatable,
+    challenge: Challenge,
+) -> Result<Response<AgentBody>, Failure> {
     let proxy = &conn.proxy;
     let started = Instant::now();
     let mut ask = Ask {
@@ -207,7 +216,14 @@ async fn finish_upload(body: Option<&Replay>) -> Result<VecDeque<Bytes>, NotKept
 }
 
 /// Starts the paid task on the money runtime and waits for its answer.
-async fn start(conn: &Connection, ask: Ask, challenge: Challenge, target: Target, request: Again, started: Instant) -> Result<Response<AgentBody>, Failure> {
+async fn start(
+    conn: &Connection,
+    ask: Ask,
+    challenge: Challenge,
+    target: Target,
+    request: Again,
+    started: Instant,
+) -> Result<Response<AgentBody>, Failure> {
     let proxy = &conn.proxy;
     let Some(live) = proxy.live.enter(ask.key, proxy.limits.identical) else {
         record::refusal(&ask, &Refusal::because(Reason::Busy), &proxy.policy.load(), started.elapsed());

@@ -175,9 +175,8 @@ impl State {
                 self.seal();
                 return Poll::Ready(Ok(self.chunks.clone()));
             }
-            match std::task::ready!(self.poll_next(cx)) {
-                Some(Err(_)) => return Poll::Ready(Err(NotKept::Broken)),
-                Some(Ok(_)) | None => {}
+            if let Some(Err(_)) = std::task::ready!(self.poll_next(cx)) {
+                return Poll::Ready(Err(NotKept::Broken));
             }
         }
     }

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -47,12 +50,7 @@ impl Authority {
         bundle.push_str(&pem);
         write_atomic(&trust.join("bundle.pem"), bundle.as_bytes(), 0o644)?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).with_context(|| format!("{} is not a CA certificate", cert_path.display()))?;
-        Ok(Self {
-            issuer,
-            leaf_key: KeyPair::generate()?,
-            leaves: Mutex::default(),
-            ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()?,
-        })
+        Ok(Self { issuer, leaf_key: KeyPair::generate()?, leaves: Mutex::default(), ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()? })
     }
 
     /// The server configuration for a name, minted on first use.
@@ -177,8 +175,10 @@ impl Roots {
     pub(super) fn client(&self) -> Result<Arc<ClientConfig>> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(self.certificates.iter().cloned());
-        let mut config =
-            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.with_root_certificates(store).with_no_client_auth();
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(store)
+            .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

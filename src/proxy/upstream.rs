@@ -65,9 +65,11 @@ impl Dialer {
         if permitted.is_empty() {
             return Err(if addresses.is_empty() { Reason::DnsError } else { Reason::ForbiddenAddress });
         }
+        // An address that does not answer must not use up the time of the others.
+        let share = self.connect / u32::try_from(permitted.len()).unwrap_or(u32::MAX);
         for address in permitted {
             // The checked address itself is dialled: a second look-up could give another one.
-            let Ok(stream) = TcpStream::connect(address).await else { continue };
+            let Ok(Ok(stream)) = tokio::time::timeout(share, TcpStream::connect(address)).await else { continue };
             if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
                 && self.guard.is_ourselves(local, peer)
             {
@@ -99,7 +101,12 @@ impl Dialer {
 
     /// Sends on `sender` and waits for the head. `progress` counts what the agent uploads: an upload that moves resets
     /// the first-byte time-out.
-    pub(super) async fn exchange(&self, sender: &mut Sender, request: Request<SellerBody>, progress: Option<&AtomicU64>) -> Result<Response<Incoming>, SendError> {
+    pub(super) async fn exchange(
+        &self,
+        sender: &mut Sender,
+        request: Request<SellerBody>,
+        progress: Option<&AtomicU64>,
+    ) -> Result<Response<Incoming>, SendError> {
         let mut sending = std::pin::pin!(sender.try_send_request(request));
         let seen = || progress.map_or(0, |p| p.load(Ordering::Relaxed));
         let mut before = seen();
@@ -157,8 +164,14 @@ async fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, Reason> {
 /// Idle connections of one worker, by agent and target.
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: Mutex<HashMap<(AgentId, Target), Vec<(Sender, Instant)>>>,
+    idle: Mutex<HashMap<Route, Idle>>,
 }
+
+/// Whose connections, and where to: never shared between agents.
+pub(super) type Route = (AgentId, Target);
+
+/// Idle connections with the time they became so, the newest last.
+type Idle = Vec<(Sender, Instant)>;
 
 /// Idle connections kept per agent and target.
 const PER_TARGET: usize = 8;
@@ -167,7 +180,7 @@ const PER_TARGET: usize = 8;
 const IDLE: Duration = Duration::from_secs(30);
 
 impl Pool {
-    pub(super) fn take(&self, key: &(AgentId, Target)) -> Option<Sender> {
+    pub(super) fn take(&self, key: &Route) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let list = idle.get_mut(key)?;
         let mut found = None;
@@ -183,7 +196,7 @@ impl Pool {
         found
     }
 
-    pub(super) fn put(&self, key: (AgentId, Target), sender: Sender) {
+    pub(super) fn put(&self, key: Route, sender: Sender) {
         if sender.is_closed() {
             return;
         }

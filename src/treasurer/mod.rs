@@ -50,6 +50,8 @@ pub struct Payment {
     pub offer: Offer,
     /// True if these bytes were sent before: the seller may already have used them.
     pub again: bool,
+    /// True if no answer to this purchase was recorded yet: it enters the metrics now.
+    pub unheard: bool,
 }
 
 /// What a challenged request gets.
@@ -64,7 +66,13 @@ pub enum Ticket {
 
 impl Treasurer {
     /// Wires the treasurer. `sign_deadline` bounds one signature.
-    pub fn new(policy: Arc<ArcSwap<Policy>>, ledger: Ledger, signer: Arc<dyn Signer>, metrics: Arc<Metrics>, sign_deadline: Duration) -> Self {
+    pub fn new(
+        policy: Arc<ArcSwap<Policy>>,
+        ledger: Ledger,
+        signer: Arc<dyn Signer>,
+        metrics: Arc<Metrics>,
+        sign_deadline: Duration,
+    ) -> Self {
         Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline }
     }
 
@@ -144,7 +152,12 @@ impl Treasurer {
                 // Dropping the reservation releases it: nothing was written, nothing signed.
                 return Err(Refusal::because(Reason::UpstreamClosed));
             }
-            let commitment = reservation.commit().await.map_err(|e| Refusal::because(reserve_reason(&e)))?;
+            let commitment = match reservation.commit().await {
+                Ok(commitment) => commitment,
+                // The policy changed between the hold and the disk: nothing was written.
+                Err(ReserveError::Stale(_)) => continue,
+                Err(e) => return Err(Refusal::because(reserve_reason(&e))),
+            };
             self.metrics.authorize(&ask.agent, Stage::Reserve, started.elapsed());
             return self.sign(commitment, offer, false).await;
         }
@@ -152,7 +165,14 @@ impl Treasurer {
     }
 
     /// An orphan under the same request key: kept answer, same bytes, or a new signature under the same nonce (M1.1, M1.2).
-    async fn adopt(&self, ask: &Ask, challenge: &Challenge, payer: Payer, mut commitment: Commitment, now: Timestamp) -> Result<Ticket, Refusal> {
+    async fn adopt(
+        &self,
+        ask: &Ask,
+        challenge: &Challenge,
+        payer: Payer,
+        mut commitment: Commitment,
+        now: Timestamp,
+    ) -> Result<Ticket, Refusal> {
         if commitment.purchase().state == PurchaseState::Settled {
             return Ok(Ticket::Kept(Box::new(commitment)));
         }
@@ -179,7 +199,14 @@ impl Treasurer {
     }
 
     /// One policy snapshot judges every offer against one view of the books.
-    fn decide(&self, ask: &Ask, challenge: &Challenge, payer: Payer, now: Timestamp, held: Option<&Commitment>) -> Result<Approval, Refusal> {
+    fn decide(
+        &self,
+        ask: &Ask,
+        challenge: &Challenge,
+        payer: Payer,
+        now: Timestamp,
+        held: Option<&Commitment>,
+    ) -> Result<Approval, Refusal> {
         let started = Instant::now();
         let policy = self.policy.load_full();
         let input = Input {
@@ -215,6 +242,7 @@ impl Treasurer {
     /// Decide and sign the same object: the request comes out of the commitment and nothing else.
     async fn sign(&self, mut commitment: Commitment, offer: Offer, again: bool) -> Result<Ticket, Refusal> {
         let started = Instant::now();
+        let unheard = matches!(commitment.purchase().state, PurchaseState::Committed | PurchaseState::Signed | PurchaseState::Sent);
         let Some(request) = commitment.sign_request(&offer.asset) else {
             return Err(Refusal::because(Reason::Internal));
         };
@@ -235,7 +263,7 @@ impl Treasurer {
         self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
         commitment.signed(&signed);
         let credential = protocol::credential(offer.protocol, &offer.wire, &signed);
-        Ok(Ticket::Pay(Box::new(Payment { commitment, credential, offer, again })))
+        Ok(Ticket::Pay(Box::new(Payment { commitment, credential, offer, again, unheard })))
     }
 
     /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.

@@ -47,6 +47,22 @@ async fn abandoned_purchases_are_adopted_one_to_one_oldest_first_m1_1() {
 }
 
 #[tokio::test]
+async fn two_claims_at_once_never_get_the_same_purchase_m1_1() {
+    let (_dir, ledger) = fresh();
+    for _ in 0..20 {
+        drop(buy(&ledger, 1, 1).await);
+    }
+    let claimed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..10).map(|_| claim(&ledger, 1, T0)).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap()).collect::<Vec<_>>()
+    });
+    let ids: std::collections::HashSet<_> =
+        claimed.iter().filter_map(|c| if let Claim::Adopted(c) = c { Some(c.purchase().id) } else { None }).collect();
+    let nothing = claimed.iter().filter(|c| matches!(c, Claim::New)).count();
+    assert_eq!((ids.len(), nothing), (20, 20));
+}
+
+#[tokio::test]
 async fn the_orphan_with_most_equal_headers_is_preferred_m1_1() {
     let (_dir, ledger) = fresh();
     let mut ids = Vec::new();
@@ -77,17 +93,17 @@ async fn an_error_answer_leaves_an_orphan_and_a_delivery_none_m1_1() {
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_adopted_and_its_keeper_loses_its_word_m1_6() {
+async fn an_answer_is_joined_while_it_streams_and_adopted_when_its_keeper_let_go_m1_6() {
     let (_dir, ledger) = fresh();
     let mut keeper = buy(&ledger, 1, 1).await;
     keeper.waiter(false);
     keeper.outcome(Outcome::Settled, None);
+    let Claim::Join(id) = claim(&ledger, 1, T0) else { panic!("the body still streams") };
+    ledger.waiter_gone(&id);
+    drop(keeper);
     let second = adopt(&ledger, 1, T0);
     assert_eq!(second.purchase().state, PurchaseState::Settled);
-    keeper.outcome(Outcome::Lost { until: T0.plus_secs(900) }, None);
-    keeper.waiter(false);
-    drop(keeper);
-    assert!(matches!(claim(&ledger, 1, T0), Claim::New), "the second owner still has it");
+    assert!(matches!(claim(&ledger, 1, T0), Claim::New), "the second owner has it");
     drop(second);
     assert_eq!(adopt(&ledger, 1, T0).purchase().state, PurchaseState::Settled);
 }

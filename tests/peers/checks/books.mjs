@@ -25,12 +25,11 @@ function fromMetrics(text) {
 }
 
 /** The only place that knows the shape of `ledger show --json`. */
-function fromLedger(book) {
-  const list = book.payments ?? book.purchases;
-  const count = Array.isArray(list) ? list.filter((p) => !NEVER_SENT.has(p.state ?? p.outcome)).length : book.totals?.payments;
-  const spent = book.totals?.spent_usd ?? book.spent_usd;
-  if (count === undefined || spent === undefined) throw new Error(`ledger show: no payments or spent_usd in ${Object.keys(book)}`);
-  return { count, value: atomic(spent), note: "" };
+function fromLedger({ purchases, totals }) {
+  const sent = ({ state }) => !NEVER_SENT.has(state);
+  const value = totals.filter(sent).reduce((total, { usd }) => total + atomic(usd), 0n);
+  const states = totals.map(({ state, count }) => `${state} ${count}`).join(", ");
+  return { count: purchases.filter(sent).length, value, note: states };
 }
 
 export async function books({ rig, proxy, report }) {
