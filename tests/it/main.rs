@@ -3,4 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
-mod proxy_basics;
+mod proxy_agents;
+mod proxy_bodies;
+mod proxy_challenges;
+mod proxy_early_402;
+mod proxy_operator;
+mod proxy_reload;
+mod proxy_refusals;
+mod proxy_requests;
+mod proxy_tunnels;
+mod proxy_upstream;

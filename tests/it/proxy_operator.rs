@@ -1,0 +1,317 @@
+//! What the operator sees and does: metrics, logs, probes, start and stop.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::harness::{Act, Agent, Chain, Plan, Program, Seller, Setup, Terms, TestCa, Wire, basic, eventually, free_port, payer, seller_text, shop};
+
+const PAYEE: Address = Address::repeat_byte(0x99);
+
+fn selling(chain: &Chain) -> Seller {
+    Seller::http(shop(chain, Terms::v2(PAYEE, 10_000), |_| Plan::ok("sold")))
+}
+
+#[test]
+fn every_metric_of_the_table_is_there_after_traffic_and_no_other() {
+    let chain = Chain::new();
+    let (seller, dear) = (selling(&chain), Seller::http(shop(&chain, Terms::v2(PAYEE, 9_000_000), |_| Plan::ok("sold"))));
+    let program = Program::start(Setup::new());
+    assert_eq!((program.get(&seller.url("/")).status, program.get(&dear.url("/")).status), (200, 402));
+    eventually("the paid task has counted", || program.metrics().has("tollpass_paid_request_seconds"));
+    let metrics = program.metrics();
+    for row in tollpass::metrics::TABLE {
+        assert!(metrics.has(row.name), "{} is missing", row.name);
+    }
+    for (name, labels, _) in &metrics.series {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).filter(|b| tollpass::metrics::TABLE.iter().any(|r| r.name == *b));
+        let row = tollpass::metrics::TABLE.iter().find(|r| r.name == base.unwrap_or(name)).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let names: Vec<&str> = labels.keys().map(String::as_str).filter(|l| *l != "le").collect();
+        assert!(names.iter().all(|n| row.labels.contains(n)), "{name}: {names:?}");
+    }
+    let sum = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels);
+    assert_eq!(sum("tollpass_payments_total", &[("agent", "bot"), ("network", "eip155:84532"), ("outcome", "settled")]), 1.0);
+    assert_eq!(sum("tollpass_spend_usd_total", &[("agent", "bot"), ("asset", "USDC")]), 0.01);
+    assert_eq!(sum("tollpass_requests_total", &[("agent", "bot"), ("code_class", "2xx")]), 1.0);
+    assert_eq!(sum("tollpass_requests_total", &[("agent", "bot"), ("code_class", "4xx")]), 1.0);
+    assert_eq!(sum("tollpass_budget_limit_usd", &[("budget", "day")]), 1000.0);
+}
+
+#[test]
+fn labels_do_not_grow_with_hosts_paths_callers_or_sellers() {
+    let chain = Chain::new();
+    let sellers = [selling(&chain), selling(&chain)];
+    let names: Vec<String> = (0..12).map(|n| format!("stranger-{n}")).collect();
+    let rows: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "t")).collect();
+    let program = Program::start(Setup::new().agents("default: bot, tokens: file:agents.yaml").file("agents.yaml", crate::proxy_agents::tokens(&rows)));
+    let traffic = |from: usize, to: usize| {
+        for (n, name) in names.iter().enumerate().take(to).skip(from) {
+            let url = format!("http://{}:{}/path-{n}?q={n}", ["localhost", "127.0.0.1"][n % 2], sellers[n % 2].port());
+            program.request("GET", &url, &format!("User-Agent: ua-{n}\r\nX-Odd-{n}: 1\r\n"), b"");
+            program.request(&format!("METHOD{n}"), &url, &basic(name, "t"), b"");
+            program.request("GET", &url, &basic("nobody", name), b"");
+        }
+    };
+    traffic(0, 2);
+    let count = || program.metrics().series.iter().filter(|(n, ..)| n.starts_with("tollpass_")).count();
+    let before = count();
+    traffic(2, 12);
+    assert_eq!(count(), before);
+    for (name, labels, _) in program.metrics().series {
+        for (label, value) in labels {
+            let leaks = ["stranger", "path-", "localhost", "127.0.0.1", "0x", "METHOD"].iter().any(|s| value.contains(s));
+            assert!(!leaks || label == "le" || label == "digest", "{name}{{{label}={value}}}");
+        }
+    }
+}
+
+#[test]
+fn one_log_line_per_payment_without_a_secret_in_it() {
+    let chain = Chain::new();
+    let seller = Seller::http(shop(&chain, Terms::v2(PAYEE, 10_000).with_error(seller_text()), |_| Plan::ok("sold")));
+    let program = Program::start(Setup::new().env("RUST_LOG", "trace"));
+    let headers = "Authorization: Bearer canary-bearer\r\nCookie: canary-cookie=1\r\n";
+    assert_eq!(program.request("POST", &seller.url("/report?ssn=canary-query"), headers, b"canary-body").status, 200);
+    let line = |log: &str| log.lines().filter(|l| l.contains("\"outcome\":\"settled\"")).map(str::to_owned).collect::<Vec<_>>();
+    eventually("the log line", || !line(&program.log()).is_empty());
+    let lines = line(&program.log());
+    assert_eq!(lines.len(), 1);
+    let json: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    let expected = [
+        ("agent", "bot"),
+        ("host", "127.0.0.1"),
+        ("method", "POST"),
+        ("path", "/report"),
+        ("protocol", "x402v2"),
+        ("network", "eip155:84532"),
+        ("asset", "USDC"),
+        ("amount", "0.01"),
+        ("rule", "local"),
+        ("level", "INFO"),
+    ];
+    for (key, value) in expected {
+        assert_eq!(json[key], value, "{key}");
+    }
+    let credential = seller.paid()[0].head.get("payment-signature").unwrap().to_owned();
+    let decoded = crate::harness::present(&seller.paid()[0].head, &Terms::v2(PAYEE, 10_000)).unwrap().unwrap();
+    let signature = String::from_utf8(base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &credential).unwrap()).unwrap();
+    let signature = signature.split("\"signature\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let log = program.log();
+    for secret in ["canary", &credential, &credential[..40], &signature, &signature[2..40], "ac0974bec39a17e3", "SELLER-CANARY"] {
+        assert!(!log.contains(secret), "{secret} in the log at level trace:\n{log}");
+    }
+    assert_eq!(decoded.from, payer());
+}
+
+#[test]
+fn probes_answer_on_the_admin_listener_only() {
+    let program = Program::start(Setup::new());
+    for (path, status) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/state", 404), ("/livez/..", 404)] {
+        assert_eq!(program.admin_get(path).unwrap().status, status, "{path}");
+    }
+    assert_eq!(program.admin_get("/readyz").unwrap().json()["ready"], true);
+    let mut agent = Agent { wire: Wire::plain(TcpStream::connect(program.admin()).unwrap()) };
+    assert_eq!(agent.request("POST", "/metrics", "Host: x\r\n", b"x").status, 405);
+}
+
+#[test]
+fn the_health_listener_serves_probes_and_nothing_else() {
+    let port = free_port();
+    let mut setup = Setup::new();
+    setup.listen = format!(", health: 127.0.0.1:{port}");
+    let program = Program::start(setup);
+    let mut agent = Agent { wire: Wire::plain(TcpStream::connect(("127.0.0.1", port)).unwrap()) };
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(agent.request("GET", path, "Host: x\r\n", b"").status, 200, "{path}");
+    }
+    assert_eq!(agent.request("GET", "/anything", "Host: x\r\n", b"").status, 404);
+    assert_eq!(program.get(&format!("http://127.0.0.1:{port}/metrics")).reason(), "forbidden_address", "and no agent reaches it through us");
+}
+
+#[test]
+fn sigterm_lets_a_paid_request_finish_and_the_ledger_has_it() {
+    let chain = Chain::new();
+    let seller = Seller::http(shop(&chain, Terms::v2(PAYEE, 10_000), |_| Plan::ok("sold, slowly").after(Duration::from_millis(1500))));
+    let mut program = Program::start(Setup::new());
+    let (proxy, url) = (program.proxy(), seller.url("/slow"));
+    let agent = std::thread::spawn(move || Agent::to(proxy).get(&url));
+    eventually("the payment is under way", || !seller.paid().is_empty());
+    program.terminate();
+    eventually("new connections are refused", || TcpStream::connect(proxy).is_err());
+    assert!(!agent.is_finished(), "the seller has not answered yet");
+    let ready = program.admin_get("/readyz");
+    assert!(ready.is_some_and(|r| r.status == 503 && r.text().contains("draining")), "probes say that it drains");
+    let answer = agent.join().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "sold, slowly"));
+    assert_eq!(program.wait().code(), Some(0));
+    assert_eq!(chain.count(), 1);
+    let ledger = program.ledger();
+    let purchases = ledger["purchases"].as_array().unwrap();
+    assert_eq!(purchases.len(), 1, "{ledger}");
+    assert_eq!(ledger["totals"][0]["usd"], "0.01", "{ledger}");
+    // Delivered before the end: after a restart the same request is a new purchase.
+    program.restart();
+    assert_eq!((program.get(&seller.url("/slow")).status, chain.count()), (200, 2));
+}
+
+#[test]
+fn sigterm_waits_for_a_paid_request_whose_agent_left() {
+    let chain = Chain::new();
+    let seller = Seller::http(shop(&chain, Terms::v2(PAYEE, 10_000), |_| Plan::ok("sold, slowly").after(Duration::from_millis(800))));
+    let mut program = Program::start(Setup::new());
+    let mut agent = program.agent();
+    agent.send(Agent::request_bytes("GET", &seller.url("/slow"), "", b""));
+    eventually("the payment is under way", || !seller.paid().is_empty());
+    drop(agent);
+    program.terminate();
+    assert_eq!(program.wait().code(), Some(0));
+    assert_eq!(chain.count(), 1);
+    program.restart();
+    let answer = program.get(&seller.url("/slow"));
+    assert_eq!((answer.text().as_str(), chain.count()), ("sold, slowly", 1), "what was paid for is delivered, not bought again");
+}
+
+#[test]
+fn sigterm_lets_unpaid_requests_finish_within_their_time_and_then_cuts_them() {
+    let slow = Seller::http(|call| {
+        std::thread::sleep(Duration::from_millis(700));
+        call.reply(200, "", "done")
+    });
+    let never = Seller::http(|call| call.hang());
+    let mut program = Program::start(Setup::new().drain("unpaid: 2s, paid: 2s"));
+    let ask = |url: String| {
+        let proxy = program.proxy();
+        std::thread::spawn(move || {
+            let mut agent = Agent::to(proxy);
+            agent.send(Agent::request_bytes("GET", &url, "", b""));
+            agent.response_to("GET")
+        })
+    };
+    let (done, cut) = (ask(slow.url("/")), ask(never.url("/")));
+    eventually("both are under way", || slow.count() == 1 && never.count() == 1);
+    let idle = program.agent();
+    program.terminate();
+    assert_eq!(done.join().unwrap().unwrap().text(), "done");
+    assert!(cut.join().unwrap().is_err());
+    assert_eq!(program.wait().code(), Some(0));
+    drop(idle);
+}
+
+#[test]
+fn an_idle_program_stops_at_once() {
+    let chain = Chain::new();
+    let seller = selling(&chain);
+    let mut program = Program::start(Setup::new());
+    let mut agent = program.agent();
+    assert_eq!(agent.get(&seller.url("/")).status, 200);
+    let mut tunnel = program.agent().connect(&seller.authority(), "");
+    assert_eq!(tunnel.request("GET", "/", "", b"").status, 200);
+    let started = std::time::Instant::now();
+    program.terminate();
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(4), "idle connections hold nothing up: {:?}", started.elapsed());
+}
+
+fn code(output: &std::process::Output) -> Option<i32> {
+    output.status.code()
+}
+
+#[test]
+fn healthcheck_exits_0_when_ready_and_1_when_not() {
+    let mut program = Program::start(Setup::new());
+    let admin = program.admin().to_string();
+    assert_eq!(code(&program.run(&["healthcheck", "--addr", &admin])), Some(0));
+    assert_eq!(code(&program.run(&["healthcheck", "--addr", &admin, "--live"])), Some(0));
+    program.kill9();
+    assert_eq!(code(&program.run(&["healthcheck", "--addr", &admin])), Some(1));
+    assert_eq!(code(&program.run(&["healthcheck", "--addr", "nonsense"])), Some(2));
+}
+
+#[test]
+fn serve_check_says_ok_or_the_place_of_every_mistake() {
+    let check = ["serve", "--config", "tollpass.yaml", "--check"];
+    let output = Program::once(&Setup::new(), &check);
+    assert_eq!(code(&output), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = |o: &std::process::Output| format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(!text(&output).contains("ac0974bec39a17e3"));
+
+    let mut wrong = Setup::new().policy("version: 1\nagents:\n  bot:\n    caps: { per_payment: free }\n    allow: []\n");
+    wrong.more = "chains: {}\nunknown: 1\n".into();
+    let output = Program::once(&wrong, &check);
+    assert_eq!(code(&output), Some(2));
+    let said = text(&output);
+    assert!(said.contains("tollpass.yaml:") && said.contains("not in this version") && said.contains("unknown key `unknown`"), "{said}");
+
+    let output = Program::once(&Setup::new().policy("version: 1\nagents:\n  bot:\n    caps: { per_payment: free, day: 1 }\n"), &check);
+    assert_eq!(code(&output), Some(2));
+    assert!(text(&output).contains("policy.yaml:4:"), "{}", text(&output));
+}
+
+#[test]
+fn a_program_that_cannot_start_says_why_and_leaves_nothing_running() {
+    let serve = ["serve", "--config", "tollpass.yaml"];
+    let stderr = |o: &std::process::Output| String::from_utf8_lossy(&o.stderr).into_owned();
+    let output = Program::once(&Setup::new().policy("version: 2\n"), &serve);
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("policy.yaml:1:"), "{}", stderr(&output));
+
+    let output = Program::once(&Setup::new().env("TOLLPASS_DEV_KEY", "zz"), &serve);
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut setup = Setup::new();
+    setup.proxy = taken.local_addr().unwrap().to_string();
+    let output = Program::once(&setup, &serve);
+    assert_eq!(code(&output), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("listen.proxy"), "{}", stderr(&output));
+
+    let missing = Program::once(&Setup::new(), &["serve", "--config", "nowhere.yaml"]);
+    assert_eq!(code(&missing), Some(2));
+    assert!(stderr(&missing).contains("tollpass init"), "{}", stderr(&missing));
+}
+
+#[test]
+fn proxy_variables_of_the_operators_shell_do_not_bend_the_proxy() {
+    let chain = Chain::new();
+    let (seller, trap) = (selling(&chain), Seller::http(|call| call.reply(200, "", "trap")));
+    let url = format!("http://{}", trap.authority());
+    let setup = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"].iter().fold(Setup::new(), |s, name| s.env(name, &url));
+    assert_eq!(Program::start(setup).get(&seller.url("/")).text(), "sold");
+    assert_eq!(trap.connections(), 0);
+}
+
+#[test]
+fn the_bundle_is_enough_for_a_client_that_takes_one_file() {
+    let (chain, ca) = (Chain::new(), TestCa::new());
+    let seller = Seller::start(Some(ca.server(&["localhost"]).0), shop(&chain, Terms::v2(PAYEE, 10_000), |_| Plan::ok("sold")));
+    let program = Program::start(Setup::new().roots(&ca.pem));
+    let bundle = std::fs::read_to_string(program.path("state/trust/bundle.pem")).unwrap();
+    assert!(bundle.matches("BEGIN CERTIFICATE").count() > 50, "the system's roots are in it");
+    let mine = bundle.rsplit("-----BEGIN CERTIFICATE-----").next().unwrap();
+    let pem = format!("-----BEGIN CERTIFICATE-----{mine}");
+    let mut agent = program.agent().connect(&format!("localhost:{}", seller.port()), "").tls("localhost", &pem);
+    assert_eq!(agent.request("GET", "/", "", b"").text(), "sold");
+}
+
+#[test]
+fn the_ledger_tells_what_the_chain_tells() {
+    let chain = Chain::new();
+    let seller = Seller::http(shop(&chain, Terms::v2(PAYEE, 10_000), |visit| match visit.head.target() {
+        "/fails" => Plan::keep(Act::Answer(500, String::new(), b"oops".to_vec())),
+        _ => Plan::ok("sold"),
+    }));
+    let program = Program::start(Setup::new());
+    for path in ["/a", "/b", "/fails"] {
+        program.get(&seller.url(path));
+    }
+    eventually("all three are recorded", || program.ledger()["purchases"].as_array().unwrap().len() == 3);
+    let mut by_state: BTreeMap<String, u64> = BTreeMap::new();
+    for row in program.ledger()["totals"].as_array().unwrap() {
+        *by_state.entry(row["state"].as_str().unwrap().to_owned()).or_default() += row["count"].as_u64().unwrap();
+    }
+    assert_eq!(by_state.values().sum::<u64>(), 3, "{by_state:?}");
+    assert_eq!(by_state.get("open"), Some(&1), "a 500 returns no money: {by_state:?}");
+    assert_eq!(chain.count(), 2);
+}
