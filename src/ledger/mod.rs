@@ -1,7 +1,7 @@
 //! State: what was held, signed, sent and settled, durable before anything is signed (M1.5).
 //!
-//! [`books`] holds the rules (pure: counters, purchases, adoption); [`store`] the one writer thread that makes them durable.
-//! Types carry the proof: [`Approval`](crate::policy::Approval) → [`Reservation`] (drop releases) → [`Commitment`] (drop keeps the
+//! `books` holds the rules (pure: counters, purchases, adoption); `store` the one writer thread that makes them durable.
+//! Types carry the proof: [`Approval`] → [`Reservation`] (drop releases) → [`Commitment`] (drop keeps the
 //! amount spent) → [`SignRequest`] → [`Signed`](crate::payment::Signed). Nothing a seller says lowers a hold (M1.3).
 
 mod books;
@@ -43,7 +43,7 @@ pub struct Options {
     pub dir: PathBuf,
     /// Accept a store on tmpfs or another memory file system (M1.9); for the demo and tests.
     pub ephemeral_ok: bool,
-    /// Take the clock as it is although it ran backwards against the ledger (M1.8).
+    /// Take the clock as it is although it ran backwards against the ledger (M1.8): ledger time starts again from the wall.
     pub accept_clock: bool,
 }
 

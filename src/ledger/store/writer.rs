@@ -31,7 +31,7 @@ pub(super) fn run(opened: Opened, queue: &Receiver<Job>, state: &Mutex<State>, a
         Err(error) => return tracing::error!(%error, "the ledger's writer cannot start"),
     };
     let Opened { head, sequence, .. } = opened;
-    let mut writer = Writer { session, head, sequence, synced: sequence, state, available, unwritten: Vec::new() };
+    let mut writer = Writer { session, head, sequence, synced: sequence, tidy_at: None, state, available, unwritten: Vec::new() };
     while let Some(batch) = writer.next_batch(queue) {
         writer.write(batch);
         writer.write_head(false);
@@ -55,6 +55,8 @@ struct Writer<'a> {
     sequence: u64,
     /// Of the last transaction that is certainly on the disk.
     synced: u64,
+    /// When what is written but not synced must be.
+    tidy_at: Option<Instant>,
     state: &'a Mutex<State>,
     available: &'a AtomicBool,
     /// Changes of failed transactions that must still be written: what happened cannot be undone.
@@ -84,7 +86,8 @@ impl Writer<'_> {
         if batch.is_empty() && was_available && self.synced == self.sequence {
             return;
         }
-        let sync = waited_for || batch.is_empty() || !was_available;
+        let overdue = self.tidy_at.is_some_and(|at| at <= Instant::now());
+        let sync = waited_for || overdue || batch.is_empty() || !was_available;
         let last = self.state().clock.last();
         let changes = self.unwritten.iter().chain(batch.iter().filter_map(|j| j.change.as_ref()));
         let ready = if was_available { Ok(()) } else { self.session.recover() };
@@ -104,7 +107,10 @@ impl Writer<'_> {
         self.sequence += 1;
         if sync {
             self.synced = self.sequence;
+            self.tidy_at = None;
             crate::failpoint!("intent_durable");
+        } else {
+            self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
         }
         if batch.iter().any(|j| matches!(&j.change, Some(Change::Status { purchase, .. }) if purchase.state == PurchaseState::Signed)) {
             crate::failpoint!("bytes_stored");

@@ -47,6 +47,22 @@ async fn abandoned_purchases_are_adopted_one_to_one_oldest_first_m1_1() {
 }
 
 #[tokio::test]
+async fn two_claims_at_once_never_get_the_same_purchase_m1_1() {
+    let (_dir, ledger) = fresh();
+    for _ in 0..20 {
+        drop(buy(&ledger, 1, 1).await);
+    }
+    let claimed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..10).map(|_| claim(&ledger, 1, T0)).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap()).collect::<Vec<_>>()
+    });
+    let ids: std::collections::HashSet<_> =
+        claimed.iter().filter_map(|c| if let Claim::Adopted(c) = c { Some(c.purchase().id) } else { None }).collect();
+    let nothing = claimed.iter().filter(|c| matches!(c, Claim::New)).count();
+    assert_eq!((ids.len(), nothing), (20, 20));
+}
+
+#[tokio::test]
 async fn the_orphan_with_most_equal_headers_is_preferred_m1_1() {
     let (_dir, ledger) = fresh();
     let mut ids = Vec::new();

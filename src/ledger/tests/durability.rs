@@ -37,7 +37,7 @@ fn secret_key() -> (k256::ecdsa::SigningKey, Payer) {
     (key, Payer(address))
 }
 
-async fn signed_purchase(ledger: &Ledger, key: u8) -> (Commitment, [u8; 65]) {
+pub(super) async fn signed_purchase(ledger: &Ledger, key: u8) -> (Commitment, [u8; 65]) {
     let (secret, payer) = secret_key();
     let mut commitment = buy_at(ledger, 5, NewPurchase { payer, ..new(key) }, T0).await;
     let request = commitment.sign_request(&usdc()).unwrap();

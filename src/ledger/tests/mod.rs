@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod claims;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod durability;
 mod holds;
 mod properties;
