@@ -218,6 +218,9 @@ fn serve(mut wire: Wire, shared: &Shared, connection: usize, handler: &impl Fn(&
             Next::Keep => {}
             Next::Close => break,
             Next::Reset => {
+                // Only the last descriptor of a connection resets it.
+                let peer = wire.tcp().peer_addr().ok();
+                shared.open.lock().unwrap().retain(|s| s.peer_addr().ok() != peer);
                 wire.reset();
                 return;
             }
