@@ -16,7 +16,8 @@ use crate::admin::{self, Part, Readiness};
 use crate::config::{Config, SignerConfig};
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
-use crate::proxy::{Parts, Proxy, server};
+use crate::proxy::server::{self, Patience};
+use crate::proxy::{Parts, Proxy};
 use crate::reload::{self, Reloader};
 use crate::signer::Signer;
 use crate::treasurer::Treasurer;
@@ -39,6 +40,7 @@ pub struct ServeOptions {
 /// # Errors
 /// Anything that keeps the proxy from starting; nothing is half-started then.
 pub fn serve(config: Config, options: ServeOptions) -> Result<()> {
+    state::harden();
     let app = App::bind(&config, options)?;
     announce(&app, options.json)?;
     let signals = app.money.handle().clone();
@@ -108,7 +110,7 @@ impl App {
         let admin_address = serve_admin(config.listen.admin, "admin")?;
         let health_address = serve_admin(config.listen.health, "health")?;
         proxy.set_own([Some(proxy_address), admin_address, health_address].into_iter().flatten().collect());
-        let workers = start_workers(&proxy, listeners, &stopped, config.drain.unpaid)?;
+        let workers = start_workers(&proxy, listeners, &stopped, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
         let reloader = hot.start().context("cannot watch the policy")?;
         let store = ledger.clone();
         readiness.ledger(move || store.available());
@@ -193,14 +195,14 @@ fn start_workers(
     proxy: &Arc<Proxy>,
     listeners: Vec<std::net::TcpListener>,
     stop: &watch::Receiver<bool>,
-    drain: Duration,
+    patience: Patience,
 ) -> Result<Vec<JoinHandle<()>>> {
     let mut workers = Vec::with_capacity(listeners.len());
     for (n, listener) in listeners.into_iter().enumerate() {
         let (proxy, stop) = (proxy.clone(), stop.clone());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let worker = std::thread::Builder::new().name(format!("tollpass-{n}")).spawn(move || {
-            if let Err(error) = runtime.block_on(server::run(proxy, listener, stop, drain)) {
+            if let Err(error) = runtime.block_on(server::run(proxy, listener, stop, patience)) {
                 tracing::error!(%error, "a worker stopped");
             }
         })?;

@@ -23,3 +23,13 @@ fn folder(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).with_context(context)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(context)
 }
+
+/// Keeps secrets in memory out of core dumps and away from other processes of the same user (S8).
+pub fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    // Best effort: a sandbox may forbid either, and then nothing is lost but the extra protection.
+    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        tracing::warn!("the process stays dumpable: a debugger of this user could read its memory");
+    }
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}

@@ -6,8 +6,9 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::metrics::PaymentOutcome;
 use crate::payment::{AgentId, ChainId, MicroUsd, Payee, ProtocolId, PurchaseId, Reason, SessionName};
@@ -40,19 +41,20 @@ pub enum SetupError {
 /// [`SetupError`].
 pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), SetupError> {
     let given = level.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok()).filter(|l| !l.is_empty());
-    let filter = EnvFilter::try_new(given.as_deref().unwrap_or("info"))?;
+    let filter: Targets = given.as_deref().unwrap_or("info").parse()?;
     let subscriber = subscriber(format, filter, std::io::stderr().is_terminal(), std::io::stderr);
     Ok(tracing::subscriber::set_global_default(subscriber)?)
 }
 
-fn subscriber<W>(format: LogFormat, filter: EnvFilter, ansi: bool, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+fn subscriber<W>(format: LogFormat, filter: Targets, ansi: bool, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let filtered = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => Box::new(base.with_ansi(ansi).with_target(false).finish()),
-        LogFormat::Json => Box::new(base.json().flatten_event(true).with_current_span(false).with_span_list(false).finish()),
+        LogFormat::Text => Box::new(filtered.with(lines.with_ansi(ansi).with_target(false))),
+        LogFormat::Json => Box::new(filtered.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))),
     }
 }
 
@@ -159,7 +161,7 @@ mod tests {
     fn logged(format: LogFormat, act: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = subscriber(format, EnvFilter::new("info"), false, move || writer.clone());
+        let subscriber = subscriber(format, "info".parse().unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, act);
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }

@@ -2,6 +2,7 @@
 //! tests call it without a process. Exit status: 0 done, 1 failed, 2 bad configuration or arguments.
 
 mod agent;
+mod demo;
 mod explain;
 mod healthcheck;
 mod init;
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agents::TokensError;
 use crate::config::{Config, ConfigError};
+use crate::ledger::OpenError;
 use crate::reload::LoadError;
 use crate::telemetry::{self, LogFormat};
 
@@ -30,6 +32,7 @@ use crate::telemetry::{self, LogFormat};
     arg_required_else_help = true,
     after_help = "\
 Start here:
+  tollpass demo                                   see it pay, on loopback, with test money
   tollpass init                                   write a configuration and a policy to edit
   tollpass serve --config tollpass.yaml --check   see whether they are right
   tollpass serve --config tollpass.yaml           run the proxy"
@@ -51,6 +54,8 @@ pub struct Cli {
 pub enum Command {
     /// Write a commented configuration and policy to start from.
     Init(init::Args),
+    /// See it pay: sellers, proxy and client on loopback, with test money.
+    Demo(demo::Args),
     /// Run the proxy.
     Serve(serve::Args),
     /// Check a policy, or ask it why.
@@ -120,8 +125,8 @@ impl From<std::io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(e: anyhow::Error) -> Self {
-        // A wrong file stays a wrong file however deep it was found.
-        if e.is::<ConfigError>() || e.is::<TokensError>() || e.is::<LoadError>() {
+        // A wrong file stays a wrong file however deep it was found; a ledger that must not be used is one of them.
+        if e.is::<ConfigError>() || e.is::<TokensError>() || e.is::<LoadError>() || e.is::<OpenError>() {
             return Self::Config(format!("{e:#}"));
         }
         Self::Failed(e)
@@ -164,6 +169,7 @@ pub fn main() -> ExitCode {
 pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
     match command {
         Command::Init(args) => init::run(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
         Command::Serve(args) => serve::run(&args, out),
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),

@@ -133,7 +133,7 @@ pub enum GetError {
     Broken(SocketAddr, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Gets `path` from `addr` over plain HTTP: status and body.
+/// Gets `path` from `addr` over plain HTTP: status and body. An absolute URL as `path` asks `addr` as a proxy.
 ///
 /// # Errors
 /// [`GetError`].
@@ -147,7 +147,9 @@ pub async fn get(addr: SocketAddr, path: &str, timeout: Duration) -> Result<(u16
 
 async fn exchange(stream: TcpStream, addr: SocketAddr, path: &str) -> Result<(u16, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path).header(http::header::HOST, addr.to_string()).body(Empty::<Bytes>::new())?;
+    let mut request = Request::get(path).body(Empty::<Bytes>::new())?;
+    let host = request.uri().authority().map_or_else(|| addr.to_string(), ToString::to_string);
+    request.headers_mut().insert(http::header::HOST, host.try_into()?);
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();

@@ -85,7 +85,7 @@ pub struct RepeatRules {
     pub lost_hold: Duration,
     /// How many further payments a chain of paid redirects may make (M1.7).
     pub paid_redirects: u32,
-    /// Identical live requests share one purchase (M1.1 `repeats: { share: true }`).
+    /// Identical live requests share one purchase (M1.1 `repeats: { share: true }`): recorded, not in this version.
     pub share: bool,
 }
 

@@ -275,12 +275,17 @@ pub(super) fn transfer(node: &Node, place: &str, report: &mut Report) -> Vec<Tra
 fn repeats(node: &Node, report: &mut Report) -> RepeatRules {
     let mut rules = RepeatRules::default();
     if matches!(node.value, Value::Text(_)) {
-        report.error(&node.at, "allow.repeats: write a mapping, such as `repeats: { share: true }`");
+        report.error(&node.at, "allow.repeats: write a mapping, such as `repeats: { lost_hold: 15m }`");
         return rules;
     }
     let Some(map) = fields(node, "allow.repeats", &["share", "lost_hold", "paid_redirects"], report) else { return rules };
-    if let Some(share) = map.get("share").and_then(|n| flag(n, "allow.repeats.share", report)) {
-        rules.share = share;
+    if let Some(node) = map.get("share")
+        && flag(node, "allow.repeats.share", report) == Some(true)
+    {
+        report.error(
+            &node.at,
+            "`allow.repeats.share: true` is not in this version: identical live requests are separate purchases; remove it",
+        );
     }
     if let Some(hold) = map.get("lost_hold").and_then(|n| duration(n, "allow.repeats.lost_hold", report)) {
         rules.lost_hold = hold;

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -119,8 +121,8 @@ impl Body for Timed {
 pub(super) enum SellerBody {
     /// Nothing.
     Empty,
-    /// The agent's, as it arrives; not kept.
-    Agent(Incoming),
+    /// The agent's, as it arrives; not kept. Frames are counted, so that time-outs can see progress.
+    Agent(Incoming, Arc<AtomicU64>),
     /// The agent's, kept while it passes.
     Tee(Tee),
     /// A kept one, sent again. Chunks share memory with the kept copy.
@@ -134,7 +136,11 @@ impl Body for SellerBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Agent(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Agent(body, moved) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                moved.fetch_add(u64::from(frame.is_ready()), Ordering::Relaxed);
+                frame.map_err(Into::into)
+            }
             Self::Tee(body) => Pin::new(body).poll_frame(cx),
             Self::Kept(chunks) => Poll::Ready(chunks.pop_front().map(|c| Ok(Frame::data(c)))),
         }
@@ -143,7 +149,7 @@ impl Body for SellerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Agent(body) => body.is_end_stream(),
+            Self::Agent(body, _) => body.is_end_stream(),
             Self::Tee(body) => body.is_end_stream(),
             Self::Kept(chunks) => chunks.is_empty(),
         }
@@ -152,7 +158,7 @@ impl Body for SellerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Agent(body) => body.size_hint(),
+            Self::Agent(body, _) => body.size_hint(),
             Self::Tee(body) => body.size_hint(),
             Self::Kept(chunks) => SizeHint::with_exact(chunks.iter().map(|c| c.len() as u64).sum()),
         }

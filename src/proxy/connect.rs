@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::agent::{Caller, identify};
+use super::agent::Caller;
 use super::body::AgentBody;
 use super::server::{self, Connection, Tunnel};
 use super::upstream::Target;
@@ -31,7 +31,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Answers a CONNECT request. The authority of the request line decides; a Host header is neither needed nor believed.
 pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>) -> Response<AgentBody> {
-    let caller = match identify(&conn.proxy, request.headers(), conn.peer) {
+    let caller = match conn.identify(request.headers()) {
         Ok(caller) => caller,
         Err(reason) => return error::failure(reason),
     };
@@ -52,7 +52,9 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
         Err(reason) => return error::failure(reason),
     };
     caller.metrics.request(200);
+    let slot = conn.proxy.connections.tunnel(conn.worker.open.clone());
     tokio::spawn(async move {
+        let _slot = slot;
         if let Ok(upgraded) = upgrade.await {
             relay(upgraded, seller).await;
         }
@@ -62,7 +64,9 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
 
 /// The inside of a tunnel, boxed: it serves requests just as this module's caller does, and the type would contain itself.
 fn later(conn: Arc<Connection>, caller: Caller, target: Target, upgrade: OnUpgrade) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let slot = conn.proxy.connections.tunnel(conn.worker.open.clone());
     Box::pin(async move {
+        let _slot = slot;
         if let Ok(upgraded) = upgrade.await {
             inside(conn, caller, target, upgraded).await;
         }

@@ -9,7 +9,7 @@ use http::uri::Authority;
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 
-use super::agent::{Caller, identify};
+use super::agent::Caller;
 use super::body::{AgentBody, SellerBody, Timed};
 use super::paywall::{self, Repeatable};
 use super::replay::Replay;
@@ -46,7 +46,7 @@ fn route(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Targ
         }
         None => {
             let target = absolute_target(request.uri())?;
-            Ok((identify(&conn.proxy, request.headers(), conn.peer)?, target))
+            Ok((conn.identify(request.headers())?, target))
         }
     }
 }
@@ -122,23 +122,25 @@ async fn forward(
     let arrived = Instant::now();
     let payable = conn.payable(caller, target);
     let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment };
-    let progress = Arc::new(AtomicU64::new(0));
     let (parts, body) = request.into_parts();
+    let mut progress = None;
     let body = if body.is_end_stream() {
         SellerBody::Empty
     } else if payable {
-        let replay = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), progress.clone());
+        let moved = progress.insert(Arc::new(AtomicU64::new(0))).clone();
+        let replay = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), moved);
         let tee = SellerBody::Tee(replay.tee());
         repeatable.copy = Some((parts.headers.clone(), Some(replay)));
         tee
     } else {
-        SellerBody::Agent(body)
+        let moved = progress.insert(Arc::new(AtomicU64::new(0))).clone();
+        SellerBody::Agent(body, moved)
     };
     if payable && repeatable.copy.is_none() {
         repeatable.copy = Some((parts.headers.clone(), None));
     }
     let key = (caller.agent.clone(), target.clone());
-    let (response, added) = match exchange(conn, &key, Request::from_parts(parts, body), &progress, arrived).await {
+    let (response, added) = match exchange(conn, &key, Request::from_parts(parts, body), progress.as_deref(), arrived).await {
         Ok(done) => done,
         Err(reason) => {
             let response = error::failure(reason);
@@ -210,7 +212,7 @@ async fn exchange(
     conn: &Connection,
     key: &Route,
     mut request: Request<SellerBody>,
-    progress: &AtomicU64,
+    progress: Option<&AtomicU64>,
     arrived: Instant,
 ) -> Result<(Response<Incoming>, Duration), Reason> {
     let dialer = &conn.proxy.dialer;
@@ -226,7 +228,7 @@ async fn exchange(
             }
         };
         let sent = Instant::now();
-        match dialer.exchange(&mut sender, request, Some(progress)).await {
+        match dialer.exchange(&mut sender, request, progress).await {
             Ok(response) => {
                 waited += sent.elapsed();
                 conn.pin(key.clone(), sender);

@@ -86,21 +86,22 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for SellerIo<T> {
 #[derive(Default)]
 pub(super) struct Unflushed {
     any: AtomicBool,
-    answer: Mutex<Option<Arc<Exchange>>>,
+    /// More than one only if an agent pipelines.
+    answers: Mutex<Vec<Arc<Exchange>>>,
 }
 
 impl Unflushed {
     /// The last byte of this answer went into hyper's buffer.
     pub(super) fn set(&self, exchange: Arc<Exchange>) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(exchange);
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(exchange);
         self.any.store(true, Ordering::Release);
     }
 
-    fn take(&self) -> Option<Arc<Exchange>> {
+    fn take(&self) -> Vec<Arc<Exchange>> {
         if !self.any.swap(false, Ordering::AcqRel) {
-            return None;
+            return Vec::new();
         }
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -118,7 +119,7 @@ impl<T> AgentIo<T> {
 
 impl<T> Drop for AgentIo<T> {
     fn drop(&mut self) {
-        if let Some(exchange) = self.unflushed.take() {
+        for exchange in self.unflushed.take() {
             exchange.waiter_gone();
         }
     }
@@ -137,10 +138,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for AgentIo<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.inner).poll_flush(cx);
-        if let Poll::Ready(Ok(())) = result
-            && let Some(exchange) = self.unflushed.take()
-        {
-            exchange.delivered();
+        if let Poll::Ready(Ok(())) = result {
+            for exchange in self.unflushed.take() {
+                exchange.delivered();
+            }
         }
         result
     }

@@ -117,6 +117,15 @@ impl Kept {
         Some((head, vec![Bytes::from(content).slice(line_end + 1..)]))
     }
 
+    /// Throws an answer away.
+    pub(super) fn forget(&self, id: &PurchaseId) {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = index.entries.iter().position(|e| e.id == *id).and_then(|at| index.entries.remove(at)) {
+            index.bytes = index.bytes.saturating_sub(entry.bytes);
+            let _ = fs::remove_file(self.path(id));
+        }
+    }
+
     fn path(&self, id: &PurchaseId) -> PathBuf {
         self.dir.join(id.to_string())
     }

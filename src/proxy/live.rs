@@ -14,12 +14,12 @@ pub(super) struct Connections {
 
 /// One connection's place; dropping it frees the place.
 pub(super) struct Slot {
-    counters: [Option<Arc<AtomicUsize>>; 2],
+    counters: [Arc<AtomicUsize>; 2],
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        for counter in self.counters.iter().flatten() {
+        for counter in &self.counters {
             counter.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -37,13 +37,14 @@ impl Connections {
             return None;
         }
         worker.fetch_add(1, Ordering::AcqRel);
-        Some(Slot { counters: [Some(self.open.clone()), Some(worker)] })
+        Some(Slot { counters: [self.open.clone(), worker] })
     }
 
     /// The inside of a tunnel: it lives on when its CONNECT request is done, so it takes a place of its own.
-    pub(super) fn tunnel(&self) -> Slot {
+    pub(super) fn tunnel(&self, worker: Arc<AtomicUsize>) -> Slot {
         self.open.fetch_add(1, Ordering::AcqRel);
-        Slot { counters: [Some(self.open.clone()), None] }
+        worker.fetch_add(1, Ordering::AcqRel);
+        Slot { counters: [self.open.clone(), worker] }
     }
 }
 

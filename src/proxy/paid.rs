@@ -59,6 +59,7 @@ impl Paid {
             match self.proxy.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
                 Err(refusal) => return self.refuse(refusal),
                 Ok(Ticket::Pay(payment)) => return self.pay(*payment).await,
+                Ok(Ticket::Kept(commitment)) if self.is_stale(&commitment) => self.write_off(*commitment),
                 Ok(Ticket::Kept(commitment)) => return self.deliver_kept(*commitment).await,
                 Ok(Ticket::Join(id)) => {
                     if let Some(running) = self.proxy.exchanges.attach(&id) {
@@ -250,6 +251,18 @@ impl Paid {
         if !kept {
             self.lose(&mut commitment);
         }
+    }
+
+    /// An answer this old is no answer to the question asked now; it may be bought anew (M1.6).
+    fn is_stale(&self, commitment: &Commitment) -> bool {
+        let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
+        self.proxy.treasurer.now().now >= commitment.purchase().at.plus_millis(hold)
+    }
+
+    fn write_off(&self, mut commitment: Commitment) {
+        let (id, tx) = (commitment.purchase().id, commitment.purchase().claimed_tx.clone());
+        self.proxy.kept.forget(&id);
+        commitment.outcome(Outcome::Lost { until: self.proxy.treasurer.now().now }, tx);
     }
 
     /// An answer that was paid for earlier and never delivered.

@@ -1,31 +1,49 @@
 //! Accepting: one current-thread runtime per core, each with its own SO_REUSEPORT listener and connection pool.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use http::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Proxy;
-use super::agent::Caller;
+use super::agent::{self, Caller};
+use super::body::AgentBody;
 use super::forward;
 use super::io::{AgentIo, Unflushed};
 use super::upstream::{Pool, Route, Sender, Target};
-use crate::payment::AgentId;
+use crate::agents::Tokens;
+use crate::payment::{AgentId, Reason};
 
 /// What the connections of one worker share.
 #[derive(Default)]
 pub(super) struct Worker {
     pub(super) pool: Pool,
+    /// Connections and tunnels that drain waits for.
+    pub(super) open: Arc<AtomicUsize>,
+}
+
+/// How long a stopping worker waits for its connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For everything.
+    pub(crate) unpaid: Duration,
+    /// While paid requests are under way.
+    pub(crate) paid: Duration,
 }
 
 /// What a CONNECT request decided for everything inside its tunnel.
@@ -44,11 +62,43 @@ pub(super) struct Connection {
     pinned: Mutex<Option<(Route, Sender)>>,
     /// The last answer of the compiled policy table, for this policy epoch.
     payable: Mutex<Option<(u64, AgentId, Target, bool)>>,
+    /// The last caller, for these credentials, tokens and policy.
+    caller: Mutex<Option<(Credentials, Caller)>>,
 }
+
+/// What the identity of a caller depends on.
+type Credentials = (Option<HeaderValue>, Option<Arc<Tokens>>, u64);
 
 impl Connection {
     fn new(proxy: Arc<Proxy>, worker: Arc<Worker>, peer: IpAddr, tunnel: Option<Tunnel>) -> Self {
-        Self { proxy, worker, peer, tunnel, unflushed: Arc::default(), pinned: Mutex::default(), payable: Mutex::default() }
+        Self {
+            proxy,
+            worker,
+            peer,
+            tunnel,
+            unflushed: Arc::default(),
+            pinned: Mutex::default(),
+            payable: Mutex::default(),
+            caller: Mutex::default(),
+        }
+    }
+
+    /// Who is calling. Checked anew when the credentials, the token file or the policy changed.
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
+        let tokens = self.proxy.tokens.as_ref().map(|t| t.load_full());
+        let epoch = self.proxy.policy.load().epoch();
+        let given = headers.get(PROXY_AUTHORIZATION);
+        let mut cached = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(((header, seen, at), caller)) = &*cached
+            && header.as_ref() == given
+            && *at == epoch
+            && seen.as_ref().map(Arc::as_ptr) == tokens.as_ref().map(Arc::as_ptr)
+        {
+            return Ok(caller.clone());
+        }
+        let caller = agent::identify(&self.proxy, headers, self.peer)?;
+        *cached = Some(((given.cloned(), tokens, epoch), caller.clone()));
+        Ok(caller)
     }
 
     /// Whether some allow entry could match: decides if the request is kept for a second sending.
@@ -112,23 +162,22 @@ pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAdd
     Ok((bound, listeners))
 }
 
-/// Runs one worker until `stop` says so, then until its connections are done or `drain` has passed.
+/// Runs one worker until `stop` says so, then until its connections are done or patience ends.
 pub(crate) async fn run(
     proxy: Arc<Proxy>,
     listener: std::net::TcpListener,
     mut stop: watch::Receiver<bool>,
-    drain: Duration,
+    patience: Patience,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let worker = Arc::new(Worker::default());
-    let open = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|s| *s) => break,
         };
         match accepted {
-            Ok((stream, peer)) => spawn(&proxy, &worker, &open, stream, peer.ip(), stop.clone()),
+            Ok((stream, peer)) => spawn(&proxy, &worker, stream, peer.ip(), stop.clone()),
             Err(error) => {
                 // Out of file descriptors, or the peer left before it was accepted: neither may stop the worker.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -137,15 +186,19 @@ pub(crate) async fn run(
         }
     }
     drop(listener);
-    let deadline = tokio::time::Instant::now() + drain;
-    while open.load(Ordering::Acquire) > 0 && tokio::time::Instant::now() < deadline {
+    let stopped = Instant::now();
+    while worker.open.load(Ordering::Acquire) > 0 {
+        let limit = if proxy.paid_tasks() > 0 { patience.paid } else { patience.unpaid };
+        if stopped.elapsed() >= limit {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }
 
-fn spawn(proxy: &Arc<Proxy>, worker: &Arc<Worker>, open: &Arc<AtomicUsize>, stream: TcpStream, peer: IpAddr, stop: watch::Receiver<bool>) {
-    let Some(slot) = proxy.connections.enter(open.clone()) else {
+fn spawn(proxy: &Arc<Proxy>, worker: &Arc<Worker>, stream: TcpStream, peer: IpAddr, stop: watch::Receiver<bool>) {
+    let Some(slot) = proxy.connections.enter(worker.open.clone()) else {
         // Closing at once is the only answer that costs nothing.
         tracing::warn!("too many connections: one was closed (limits.connections)");
         return;
@@ -166,10 +219,31 @@ where
 {
     let connection = Arc::new(Connection::new(outer.proxy.clone(), outer.worker.clone(), outer.peer, Some(tunnel)));
     let io = AgentIo::new(stream, connection.unflushed.clone());
-    let stop = outer.proxy.stop.subscribe();
-    let open = outer.proxy.connections.tunnel();
-    drive(connection, io, stop).await;
-    drop(open);
+    drive(connection, io, outer.proxy.stop.subscribe()).await;
+}
+
+/// One connection's requests as a `tower` service: the whole edge can be driven without a socket.
+struct Edge(Arc<Connection>);
+
+impl tower::Service<Request<Incoming>> for Edge {
+    type Response = Response<AgentBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let answer = forward::serve(self.0.clone(), request);
+        Box::pin(async move { Ok(answer.await) })
+    }
+}
+
+impl Clone for Edge {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 async fn drive<T>(connection: Arc<Connection>, io: AgentIo<T>, mut stop: watch::Receiver<bool>)
@@ -177,10 +251,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let proxy = connection.proxy.clone();
-    let service = service_fn(move |request| {
-        let connection = connection.clone();
-        async move { Ok::<_, std::convert::Infallible>(forward::serve(connection, request).await) }
-    });
+    let service = TowerToHyperService::new(Edge(connection));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());

@@ -65,9 +65,11 @@ impl Dialer {
         if permitted.is_empty() {
             return Err(if addresses.is_empty() { Reason::DnsError } else { Reason::ForbiddenAddress });
         }
+        // An address that does not answer must not use up the time of the others.
+        let share = self.connect / u32::try_from(permitted.len()).unwrap_or(u32::MAX);
         for address in permitted {
             // The checked address itself is dialled: a second look-up could give another one.
-            let Ok(stream) = TcpStream::connect(address).await else { continue };
+            let Ok(Ok(stream)) = tokio::time::timeout(share, TcpStream::connect(address)).await else { continue };
             if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
                 && self.guard.is_ourselves(local, peer)
             {

@@ -152,7 +152,12 @@ impl Treasurer {
                 // Dropping the reservation releases it: nothing was written, nothing signed.
                 return Err(Refusal::because(Reason::UpstreamClosed));
             }
-            let commitment = reservation.commit().await.map_err(|e| Refusal::because(reserve_reason(&e)))?;
+            let commitment = match reservation.commit().await {
+                Ok(commitment) => commitment,
+                // The policy changed between the hold and the disk: nothing was written.
+                Err(ReserveError::Stale(_)) => continue,
+                Err(e) => return Err(Refusal::because(reserve_reason(&e))),
+            };
             self.metrics.authorize(&ask.agent, Stage::Reserve, started.elapsed());
             return self.sign(commitment, offer, false).await;
         }

@@ -13,7 +13,7 @@ use tollpass::policy::Approval;
 ///
 /// `dir` must be an empty folder on the disk to be measured. `approve` makes the approval of one purchase at a ledger time
 /// (of policy epoch 0), as `Policy::evaluate` does it; it is inside the measured loop.
-pub fn holds<A>(dir: &Path, waiters: usize, time: Duration, approve: A) -> f64
+pub(super) fn holds<A>(dir: &Path, waiters: usize, time: Duration, approve: A) -> f64
 where
     A: Fn(&Ledger, Timestamp) -> Approval + Send + Sync + 'static,
 {
