@@ -484,7 +484,9 @@ mod tests {
     #[test]
     fn what_the_head_announced_is_the_whole_answer_even_before_the_writer_says_so() {
         run(async {
-            for (status, length, chunks) in [(200, Some("3"), &["ab", "c"][..]), (204, None, &[]), (304, Some("9"), &[]), (200, Some("0"), &[])] {
+            for (status, length, chunks) in
+                [(200, Some("3"), &["ab", "c"][..]), (204, None, &[]), (304, Some("9"), &[]), (200, Some("0"), &[])]
+            {
                 let exchange = Exchange::new();
                 let mut head = Head { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new() };
                 length.map(|l| head.headers.insert(CONTENT_LENGTH, l.parse().unwrap()));

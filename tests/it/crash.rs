@@ -70,7 +70,13 @@ fn kill_at(failpoint: &'static str, settles: bool) -> Row {
     let answer = final_answer(&last);
     assert!(!answer.starts_with("unclear"), "{case}: {answer} {}", last.text());
     assert!(answer == "200" || answer == "paid_not_delivered", "{case}: {answer}");
-    assert!(till.seller.paid().iter().map(|s| s.head.get("payment-signature")).all(|c| c == till.seller.paid()[0].head.get("payment-signature")));
+    assert!(
+        till.seller
+            .paid()
+            .iter()
+            .map(|s| s.head.get("payment-signature"))
+            .all(|c| c == till.seller.paid()[0].head.get("payment-signature"))
+    );
     let books = all.iter().map(|r| format!("{} {}", r.state, r.micro)).collect::<Vec<_>>().join(", ");
     Row { failpoint, settles, died, transfers, answer, books }
 }

@@ -111,8 +111,10 @@ fn credential(data: &[u8]) -> Option<String> {
 /// Checks a trace; gives the nonces of all payments that left, or says which one left too early.
 fn check(trace: &str) -> Result<Vec<String>, String> {
     let calls = parse(trace);
-    let syncs: Vec<&Syscall> =
-        calls.iter().filter(|c| matches!(c.name.as_str(), "fdatasync" | "fsync") && c.file.ends_with("-wal") && c.returned.is_some_and(|r| r.1 == 0)).collect();
+    let syncs: Vec<&Syscall> = calls
+        .iter()
+        .filter(|c| matches!(c.name.as_str(), "fdatasync" | "fsync") && c.file.ends_with("-wal") && c.returned.is_some_and(|r| r.1 == 0))
+        .collect();
     let mut nonces = Vec::new();
     for send in calls.iter().filter(|c| !c.file.starts_with('/')) {
         let Some(credential) = credential(&send.data) else { continue };
@@ -139,7 +141,8 @@ impl Tracer {
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-xx", "-s", "65536", "-e", "signal=none", "-e"]).arg(format!("trace={CALLS}"));
         command.arg("-o").arg(out).arg("-p").arg(pid.to_string());
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|e| format!("strace: {e}"))?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|e| format!("strace: {e}"))?;
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let first = lines.next().transpose().ok().flatten().unwrap_or_default();
         // It goes on talking about threads; somebody has to listen.
@@ -240,11 +243,30 @@ fn the_checker_accepts_only_a_sync_that_began_after_the_hold_and_returned_before
     let sync = "7 fdatasync(9</s/ledger.db-wal>)  = 0";
     let cases: [(&str, Vec<String>, bool); 9] = [
         ("in order", vec![hold(7), sync.into(), send(8, "sendto")], true),
-        ("in order, cut in two", vec![hold(7), "7 fdatasync(9</s/ledger.db-wal> <unfinished ...>".into(), "8 write(1</x>, \"\\x41\", 1) = 1".into(), "7 <... fdatasync resumed>)   = 0".into(), send(8, "writev")], true),
+        (
+            "in order, cut in two",
+            vec![
+                hold(7),
+                "7 fdatasync(9</s/ledger.db-wal> <unfinished ...>".into(),
+                "8 write(1</x>, \"\\x41\", 1) = 1".into(),
+                "7 <... fdatasync resumed>)   = 0".into(),
+                send(8, "writev"),
+            ],
+            true,
+        ),
         ("no sync", vec![hold(7), send(8, "sendto")], false),
         ("sync after the payment", vec![hold(7), send(8, "writev"), sync.into()], false),
         ("sync before the hold", vec![sync.into(), hold(7), send(8, "sendto")], false),
-        ("sync not yet returned", vec![hold(7), "7 fdatasync(9</s/ledger.db-wal> <unfinished ...>".into(), send(8, "write"), "7 <... fdatasync resumed>) = 0".into()], false),
+        (
+            "sync not yet returned",
+            vec![
+                hold(7),
+                "7 fdatasync(9</s/ledger.db-wal> <unfinished ...>".into(),
+                send(8, "write"),
+                "7 <... fdatasync resumed>) = 0".into(),
+            ],
+            false,
+        ),
         ("sync failed", vec![hold(7), "7 fdatasync(9</s/ledger.db-wal>) = -1 EIO (Input/output error)".into(), send(8, "sendto")], false),
         ("sync of another file", vec![hold(7), "7 fdatasync(9</s/ledger.head>) = 0".into(), send(8, "sendto")], false),
         ("no hold", vec![sync.into(), send(8, "sendto")], false),

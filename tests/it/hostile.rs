@@ -11,7 +11,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Act, Call, Chain, Next, Plan, Program, Receipt, Response, Seller, Setup, Terms, X402, challenge, eventually, payer, seller_text, sha256, shop,
+    Act, Call, Chain, Next, Plan, Program, Receipt, Response, Seller, Setup, Terms, X402, challenge, eventually, payer, seller_text,
+    sha256, shop,
 };
 use crate::till::{CENT, Till, decode, hang_up, other_payee, payee, rows};
 
@@ -110,9 +111,10 @@ fn a_bad_entry_is_refused_for_its_reason_and_never_signed() {
 fn a_bad_entry_does_not_hide_a_good_one_wherever_it_stands() {
     let good = Terms::entry(payee(), &CENT.to_string());
     let cases = bad_entries();
-    let menus = cases.iter().enumerate().map(|(n, (_, bad, _))| {
-        listing(if n % 2 == 0 { vec![bad.clone(), good.clone()] } else { vec![good.clone(), bad.clone()] })
-    });
+    let menus = cases
+        .iter()
+        .enumerate()
+        .map(|(n, (_, bad, _))| listing(if n % 2 == 0 { vec![bad.clone(), good.clone()] } else { vec![good.clone(), bad.clone()] }));
     let till = menu(Setup::new(), menus.collect());
     for (n, (what, ..)) in cases.iter().enumerate() {
         assert_eq!(till.get(&format!("/{n}")).status, 200, "{what}");
@@ -134,7 +136,8 @@ fn ours(got: &Response, what: &str) {
 
 #[test]
 fn a_window_of_years_is_clipped_to_our_lifetime() {
-    let till = menu(Setup::new(), vec![listing(vec![entry("maxTimeoutSeconds", 315_360_000)]), listing(vec![entry("maxTimeoutSeconds", 30)])]);
+    let till =
+        menu(Setup::new(), vec![listing(vec![entry("maxTimeoutSeconds", 315_360_000)]), listing(vec![entry("maxTimeoutSeconds", 30)])]);
     for (n, longest) in [(0, 300), (1, 30)] {
         assert_eq!(till.get(&format!("/{n}")).status, 200);
         let signed = decode(till.seller.paid()[n].head.get("payment-signature").unwrap());
@@ -194,7 +197,11 @@ fn a_challenge_that_is_wrong_as_a_whole_goes_back_untouched() {
         ("duplicate header", required(&good) + &required(&good), ""),
         ("two different headers", required(&good) + &required(Terms::v2(other_payee(), 1).json().to_string()), ""),
         ("duplicate key", required(&twice), ""),
-        ("duplicate key in a v1 body", "Content-Type: application/json\r\n".into(), &*v1.replacen("\"accepts\":", "\"accepts\":[],\"accepts\":", 1)),
+        (
+            "duplicate key in a v1 body",
+            "Content-Type: application/json\r\n".into(),
+            &*v1.replacen("\"accepts\":", "\"accepts\":[],\"accepts\":", 1),
+        ),
         ("base64url", line(&url_safe), ""),
         ("blank inside", line(&format!("{} {}", &encoded[..40], &encoded[40..])), ""),
         ("no base64", line("{}"), ""),
@@ -471,7 +478,10 @@ fn a_price_or_payee_that_changes_on_the_retry_is_not_paid_then() {
         assert_eq!(till.get("/x").status, 200);
         let all = rows(&till.program);
         assert_eq!((all.len(), &all[0].nonce, till.chain.count()), (1, &nonce, 1));
-        assert_eq!((all[0].payee.as_str(), all[0].atomic), (changed.accepts[0]["payTo"].as_str().unwrap(), changed.accepts[0]["amount"].as_str().unwrap().parse().unwrap()));
+        assert_eq!(
+            (all[0].payee.as_str(), all[0].atomic),
+            (changed.accepts[0]["payTo"].as_str().unwrap(), changed.accepts[0]["amount"].as_str().unwrap().parse().unwrap())
+        );
         till.spent(all[0].atomic);
     }
 }
@@ -497,7 +507,8 @@ fn a_402_for_ever_costs_one_purchase_and_one_nonce() {
     for _ in 0..6 {
         assert_eq!(till.get("/x").status, 402);
     }
-    let shown: std::collections::HashSet<_> = till.seller.paid().iter().map(|s| s.head.get("payment-signature").unwrap().to_owned()).collect();
+    let shown: std::collections::HashSet<_> =
+        till.seller.paid().iter().map(|s| s.head.get("payment-signature").unwrap().to_owned()).collect();
     assert_eq!((till.seller.paid().len(), shown.len(), till.chain.count()), (6, 1, 0));
     till.states(&["open"]);
     till.spent(CENT);
@@ -640,7 +651,8 @@ fn m1_3_a_receipt_never_changes_what_is_spent() {
 #[test]
 fn s19_seller_text_gets_neither_into_our_answers_nor_into_headers_or_the_log() {
     let evil = format!("{}\r\nX-Evil: 1\r\n\r\n<script>", seller_text());
-    let mut terms = listing(vec![entry("scheme", evil.as_str()), entry("network", evil.as_str()), entry("payTo", evil.as_str())]).with_error(&evil);
+    let mut terms =
+        listing(vec![entry("scheme", evil.as_str()), entry("network", evil.as_str()), entry("payTo", evil.as_str())]).with_error(&evil);
     terms.accepts[0]["description"] = evil.as_str().into();
     let refused = Till::with(Setup::new(), terms, |_| Plan::ok("sold"));
     let got = refused.get("/x");
@@ -652,8 +664,11 @@ fn s19_seller_text_gets_neither_into_our_answers_nor_into_headers_or_the_log() {
     // Texts of an entry that is paid are echoed to that seller inside base64, and go nowhere else.
     let evil_entry = entry("description", evil.as_str());
     let paid = Till::with(Setup::new(), listing(vec![evil_entry]).with_error(&evil), |_| {
-        Plan::settle(Act::Answer(500, "Tollpass-Reason: approved\r\nProxy-Status: tollpass; error=none\r\n".into(), Vec::new()))
-            .receipt(Receipt::Raw(STANDARD.encode(json!({ "success": true, "transaction": seller_text(), "errorReason": seller_text() }).to_string())))
+        Plan::settle(Act::Answer(500, "Tollpass-Reason: approved\r\nProxy-Status: tollpass; error=none\r\n".into(), Vec::new())).receipt(
+            Receipt::Raw(
+                STANDARD.encode(json!({ "success": true, "transaction": seller_text(), "errorReason": seller_text() }).to_string()),
+            ),
+        )
     });
     let got = paid.get("/x");
     assert_eq!(got.status, 500);

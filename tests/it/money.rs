@@ -11,7 +11,9 @@ use std::thread;
 use alloy_primitives::U256;
 use serde_json::json;
 
-use crate::harness::{Act, Agent, Call, Chain, Next, Plan, Program, Receipt, Response, Seller, Setup, Terms, challenge, eventually, payer, shop};
+use crate::harness::{
+    Act, Agent, Call, Chain, Next, Plan, Program, Receipt, Response, Seller, Setup, Terms, challenge, eventually, payer, shop,
+};
 use crate::till::{CENT, Gate, Till, hang_up, other_payee, payee, rows, signer_of, spent, try_get};
 
 const MANY: usize = 20;
@@ -102,7 +104,12 @@ fn m1_1_another_body_accept_or_idempotency_key_is_another_purchase() {
     let ask = |headers: &str, body: &str| till.program.request("POST", &till.url("/x"), headers, body.as_bytes());
     assert_eq!(ask("Accept: a/b\r\n", "one").status, 500);
     let base = till.seller.paid()[0].head.get("payment-signature").unwrap().to_owned();
-    let variants = [("Accept: a/c\r\n", "one"), ("Accept: a/b\r\n", "two"), ("Accept: a/b\r\nIdempotency-Key: 1\r\n", "one"), ("Accept: a/b\r\nAuthorization: Bearer 1\r\n", "one")];
+    let variants = [
+        ("Accept: a/c\r\n", "one"),
+        ("Accept: a/b\r\n", "two"),
+        ("Accept: a/b\r\nIdempotency-Key: 1\r\n", "one"),
+        ("Accept: a/b\r\nAuthorization: Bearer 1\r\n", "one"),
+    ];
     for (headers, body) in variants {
         assert_eq!(ask(headers, body).status, 200, "{headers} {body}");
     }
@@ -115,7 +122,8 @@ fn m1_1_another_body_accept_or_idempotency_key_is_another_purchase() {
 
 #[test]
 fn m1_1_who_repeats_at_once_after_a_failure_never_pays_twice() {
-    let acts: [fn() -> Act; 4] = [|| answer(500), || Act::Reset, || Act::HalfBody(vec![b'x'; 100]), || Act::Answer(404, String::new(), b"gone".to_vec())];
+    let acts: [fn() -> Act; 4] =
+        [|| answer(500), || Act::Reset, || Act::HalfBody(vec![b'x'; 100]), || Act::Answer(404, String::new(), b"gone".to_vec())];
     let till = Arc::new(Till::new(Setup::new(), move |visit| {
         let kind: usize = visit.head.target().rsplit('/').next().unwrap().parse().unwrap();
         Plan::settle(acts[kind % 4]()).receipt(Receipt::None)
@@ -204,9 +212,11 @@ fn m1_2_another_token_waits_while_a_payment_is_outstanding() {
 
 #[test]
 fn a_token_of_the_policys_own_is_paid_under_its_own_domain() {
-    let seen = Seller::http(move |call| {
-        if call.head.has("payment-signature") { call.reply(200, "", "sold") } else { challenge(call, &token_terms()) }
-    });
+    let seen = Seller::http(
+        move |call| {
+            if call.head.has("payment-signature") { call.reply(200, "", "sold") } else { challenge(call, &token_terms()) }
+        },
+    );
     let program = Program::start(with_token("per_payment: 1, day: 10"));
     assert_eq!(program.get(&seen.url("/x")).status, 200);
     let credential = seen.paid()[0].head.get("payment-signature").unwrap().to_owned();

@@ -214,7 +214,13 @@ pub(crate) fn signer_of(credential: &str, token: &str, name: &str, version: &str
         validBefore: number("validBefore"),
         nonce: text("nonce").parse().unwrap(),
     };
-    let domain = Eip712Domain::new(Some(name.to_owned().into()), Some(version.to_owned().into()), Some(U256::from(84532)), Some(token.parse().unwrap()), None);
+    let domain = Eip712Domain::new(
+        Some(name.to_owned().into()),
+        Some(version.to_owned().into()),
+        Some(U256::from(84532)),
+        Some(token.parse().unwrap()),
+        None,
+    );
     let bytes = hex::decode(payload["signature"].as_str().unwrap()).unwrap();
     Signature::from_raw(&bytes).unwrap().recover_address_from_prehash(&message.eip712_signing_hash(&domain)).unwrap()
 }

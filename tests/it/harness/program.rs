@@ -425,7 +425,10 @@ impl Metrics {
         for line in text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
             let (key, value) = line.rsplit_once(' ').unwrap();
             let (name, labels) = key.split_once('{').map_or((key, ""), |(n, l)| (n, l.trim_end_matches('}')));
-            let labels = labels.split("\",").filter_map(|pair| pair.split_once("=\"")).map(|(n, v)| (n.trim().to_owned(), v.trim_end_matches('"').to_owned()));
+            let labels = labels
+                .split("\",")
+                .filter_map(|pair| pair.split_once("=\""))
+                .map(|(n, v)| (n.trim().to_owned(), v.trim_end_matches('"').to_owned()));
             series.push((name.to_owned(), labels.collect(), value.parse().unwrap()));
         }
         Self { series }

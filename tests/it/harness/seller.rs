@@ -142,7 +142,12 @@ impl Seller {
     fn accept(tls: bool, handler: impl Fn(Wire, &Shared, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { seen: Mutex::default(), connections: AtomicUsize::new(0), stopped: AtomicBool::new(false), open: Mutex::default() });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            open: Mutex::default(),
+        });
         let (state, handler) = (shared.clone(), Arc::new(handler));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
