@@ -1,1 +1,11 @@
-fn main() {}
+//! The real program on port 0 against sellers and agents in this process. One file per theme, one behaviour per test,
+//! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod durability;
+mod harness;
+mod hostile;
+mod money;
+mod proxy_basics;
+mod till;
