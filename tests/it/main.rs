@@ -1,1 +1,6 @@
-fn main() {}
+//! The real program on port 0 against sellers and agents in this process. One file per theme, one behaviour per test,
+//! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+mod proxy_basics;

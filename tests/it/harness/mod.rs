@@ -1,0 +1,32 @@
+//! What every test needs: the program, sellers, agents, a chain that counts.
+
+mod agent;
+mod chain;
+mod program;
+mod seller;
+mod tls;
+mod wire;
+mod x402;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use agent::{Agent, Response, basic};
+pub(crate) use chain::{Chain, Transfer};
+pub(crate) use program::{Metrics, Program, Setup, payer};
+pub(crate) use seller::{Call, Next, Seen, Seller, seller_text};
+pub(crate) use tls::TestCa;
+pub(crate) use wire::{Head, Wire, free_port, sha256, unchunk};
+pub(crate) use x402::{Act, Plan, Receipt, Terms, Visit, X402, shop};
+
+/// Nothing in these tests legitimately takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `cond` holds; panics with `what` if it never does.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut cond: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !cond() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,435 @@
+//! The program under test, started as an operator would: a configuration file, a policy file, a state folder.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use alloy_primitives::{Address, address};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::agent::{Agent, Response};
+use super::wire::Wire;
+use super::{PATIENCE, eventually};
+
+/// Account 0 of the public test mnemonic.
+const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+
+/// Its address: who pays.
+pub(crate) const fn payer() -> Address {
+    address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266")
+}
+
+/// What to write into the files. Every part has a default that pays generously on loopback.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Inside of `tls: { … }`.
+    pub(crate) tls: String,
+    /// Inside of `agents: { … }`.
+    pub(crate) agents: String,
+    /// Inside of `upstream: { … }`.
+    pub(crate) upstream: String,
+    /// Inside of `limits: { … }`.
+    pub(crate) limits: String,
+    /// Inside of `drain: { … }`.
+    pub(crate) drain: String,
+    /// Further lines of the configuration.
+    pub(crate) more: String,
+    /// The policy file.
+    pub(crate) policy: String,
+    /// Path of the policy, as the configuration says it.
+    pub(crate) policy_path: String,
+    /// Environment variables.
+    pub(crate) env: Vec<(String, String)>,
+    /// Further files of the folder.
+    pub(crate) files: Vec<(String, String)>,
+    /// PEM of roots to trust upstream.
+    pub(crate) roots: Option<String>,
+    /// Arguments after `serve --config F --json`.
+    pub(crate) args: Vec<String>,
+}
+
+impl Setup {
+    /// One agent `bot`, allowed to buy from loopback sellers.
+    pub(crate) fn new() -> Self {
+        Self {
+            tls: "intercept: allowed".into(),
+            agents: "default: bot".into(),
+            upstream: "allow_private: true".into(),
+            limits: String::new(),
+            drain: String::new(),
+            more: String::new(),
+            policy: Self::policy_with("per_payment: 5, day: 1000", "", ""),
+            policy_path: "policy.yaml".into(),
+            env: Vec::new(),
+            files: Vec::new(),
+            roots: None,
+            args: Vec::new(),
+        }
+    }
+
+    /// The default policy with other `caps`, further keys of its one allow entry (`, max: 1`) and further lines under the
+    /// agent (four blanks deep).
+    pub(crate) fn policy_with(caps: &str, entry: &str, lines: &str) -> String {
+        let first = "      - { id: local, host: [localhost, 127.0.0.1], networks: [\"eip155:84532\"], assets: [USDC], pay_to: any, plain_http: true";
+        format!("version: 1\nagents:\n  bot:\n    caps: {{ {caps} }}\n    allow:\n{first}{entry} }}\n{lines}")
+    }
+
+    pub(crate) fn caps(mut self, caps: &str) -> Self {
+        self.policy = Self::policy_with(caps, "", "");
+        self
+    }
+
+    pub(crate) fn policy(mut self, text: impl Into<String>) -> Self {
+        self.policy = text.into();
+        self
+    }
+
+    pub(crate) fn tls(mut self, text: &str) -> Self {
+        self.tls = text.into();
+        self
+    }
+
+    pub(crate) fn agents(mut self, text: &str) -> Self {
+        self.agents = text.into();
+        self
+    }
+
+    /// Adds to the defaults.
+    pub(crate) fn upstream(mut self, text: &str) -> Self {
+        self.upstream = format!("{}, {text}", self.upstream);
+        self
+    }
+
+    pub(crate) fn limits(mut self, text: &str) -> Self {
+        self.limits = text.into();
+        self
+    }
+
+    pub(crate) fn drain(mut self, text: &str) -> Self {
+        self.drain = text.into();
+        self
+    }
+
+    pub(crate) fn more(mut self, lines: &str) -> Self {
+        self.more = lines.into();
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn file(mut self, name: &str, content: impl Into<String>) -> Self {
+        self.files.push((name.into(), content.into()));
+        self
+    }
+
+    pub(crate) fn roots(mut self, pem: &str) -> Self {
+        self.roots = Some(pem.into());
+        self
+    }
+
+    fn write(&self, dir: &Path) {
+        let roots = if self.roots.is_some() { ", extra_roots: [roots.pem]" } else { "" };
+        let Self { tls, agents, upstream, limits, drain, more, policy_path, .. } = self;
+        let config = format!(
+            "version: 1\nlisten: {{ proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }}\nstate: state\nledger: {{ store: sqlite, ephemeral: accept }}\n\
+             policy: {policy_path}\ntls: {{ {tls}{roots} }}\nagents: {{ {agents} }}\nsigner: {{ local: {{ key: env:TOLLPASS_DEV_KEY }} }}\n\
+             upstream: {{ {upstream} }}\nlimits: {{ {limits} }}\ndrain: {{ {drain} }}\n{more}"
+        );
+        std::fs::write(dir.join("tollpass.yaml"), config).unwrap();
+        if self.policy_path == "policy.yaml" {
+            std::fs::write(dir.join("policy.yaml"), &self.policy).unwrap();
+        }
+        if let Some(pem) = &self.roots {
+            std::fs::write(dir.join("roots.pem"), pem).unwrap();
+        }
+        for (name, content) in &self.files {
+            let path = dir.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    }
+}
+
+/// A running program. Dropping it kills it.
+pub(crate) struct Program {
+    setup: Setup,
+    dir: TempDir,
+    child: Child,
+    proxy: SocketAddr,
+    admin: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Program {
+    /// Writes the files, starts the program and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(setup: Setup) -> Self {
+        Self::start_with(setup, |_| {})
+    }
+
+    /// As [`Self::start`]; `prepare` may change the folder before the start.
+    #[track_caller]
+    pub(crate) fn start_with(setup: Setup, prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        setup.write(dir.path());
+        prepare(dir.path());
+        let log = Arc::default();
+        let (child, proxy, admin) = launch(&setup, dir.path(), &log);
+        let program = Self { setup, dir, child, proxy, admin, log };
+        eventually("/readyz says 200", || program.admin_get("/readyz").is_some_and(|r| r.status == 200));
+        program
+    }
+
+    /// Writes the files and runs `tollpass` with these arguments to its end, in the folder of the files.
+    pub(crate) fn once(setup: &Setup, args: &[&str]) -> Output {
+        let dir = tempfile::tempdir().unwrap();
+        setup.write(dir.path());
+        command(setup, dir.path()).args(args).output().unwrap()
+    }
+
+    /// Runs another command of the program on the same files.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        command(&self.setup, self.dir.path()).args(args).output().unwrap()
+    }
+
+    /// `tollpass ledger show --json`: what the program itself says it bought.
+    #[track_caller]
+    pub(crate) fn ledger(&self) -> Value {
+        let output = self.run(&["ledger", "show", "--config", "tollpass.yaml", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Where agents connect.
+    pub(crate) const fn proxy(&self) -> SocketAddr {
+        self.proxy
+    }
+
+    /// Where operators look.
+    pub(crate) const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// A fresh connection to the proxy.
+    pub(crate) fn agent(&self) -> Agent {
+        Agent::to(self.proxy)
+    }
+
+    /// GET over a fresh connection.
+    #[track_caller]
+    pub(crate) fn get(&self, url: &str) -> Response {
+        self.agent().get(url)
+    }
+
+    /// A request over a fresh connection.
+    #[track_caller]
+    pub(crate) fn request(&self, method: &str, url: &str, headers: &str, body: &[u8]) -> Response {
+        self.agent().request(method, url, headers, body)
+    }
+
+    /// A path of the admin listener; `None` if it cannot be reached.
+    pub(crate) fn admin_get(&self, path: &str) -> Option<Response> {
+        let mut agent = Agent { wire: Wire::plain(TcpStream::connect(self.admin).ok()?) };
+        agent.wire.write(format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).as_bytes()).ok()?;
+        agent.response_to("GET").ok()
+    }
+
+    /// `/metrics` now.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> Metrics {
+        let response = self.admin_get("/metrics").unwrap();
+        assert_eq!(response.status, 200);
+        Metrics::parse(&response.text())
+    }
+
+    /// The folder of configuration, policy and state.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path in that folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// PEM of the CA that agents have to trust.
+    pub(crate) fn ca(&self) -> String {
+        std::fs::read_to_string(self.path("state/trust/ca.pem")).unwrap()
+    }
+
+    /// Everything on standard error so far, over all starts.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Overwrites the policy file in place; does not wait.
+    pub(crate) fn policy_write(&self, text: &str) {
+        std::fs::write(self.path("policy.yaml"), text).unwrap();
+    }
+
+    /// Overwrites the policy file and waits until it is in effect.
+    #[track_caller]
+    pub(crate) fn policy_set(&self, text: &str) {
+        let before = self.metrics().label("tollpass_policy_info", "digest");
+        self.policy_write(text);
+        eventually("the new policy is in effect", || self.metrics().label("tollpass_policy_info", "digest") != before);
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub(crate) fn kill9(&mut self) {
+        let _ = kill_process(self.pid(), Signal::KILL);
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM; returns at once.
+    pub(crate) fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+    }
+
+    /// Waits for the program to end by itself.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// True while the process lives.
+    pub(crate) fn alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Kills it if it still runs and starts it again on the same state, with the same files. Ports change.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// As [`Self::restart`], with other additional environment variables than before.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, env: &[(&str, &str)]) {
+        self.kill9();
+        self.setup.env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let (child, proxy, admin) = launch(&self.setup, self.dir.path(), &self.log);
+        (self.child, self.proxy, self.admin) = (child, proxy, admin);
+        eventually("/readyz says 200 again", || self.admin_get("/readyz").is_some_and(|r| r.status == 200));
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "--- log of the program ---\n{}---", self.log());
+        }
+    }
+}
+
+/// The binary with nothing inherited but a search path: no proxy variables, no CA variables, no log filters.
+fn command(setup: &Setup, dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollpass"));
+    command.env_clear().current_dir(dir).env("PATH", "/usr/bin:/bin").env("TOLLPASS_DEV_KEY", KEY);
+    for (name, value) in &setup.env {
+        command.env(name, value);
+    }
+    command
+}
+
+#[track_caller]
+fn launch(setup: &Setup, dir: &Path, log: &Arc<Mutex<String>>) -> (Child, SocketAddr, SocketAddr) {
+    let mut command = command(setup, dir);
+    command.args(["--log-format", "json", "serve", "--config", "tollpass.yaml", "--json"]).args(&setup.args);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = child.stderr.take().unwrap();
+    let sink = log.clone();
+    std::thread::spawn(move || {
+        let mut buf = [0; 4096];
+        while let Ok(n @ 1..) = errors.read(&mut buf) {
+            sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..n]));
+        }
+    });
+    let lines = lines(child.stdout.take().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the program did not start:\n{}", log.lock().unwrap());
+        };
+        let Ok(json) = serde_json::from_str::<Value>(&line) else { continue };
+        if json["event"] == "listening" {
+            let address = |key: &str| json[key].as_str().unwrap().parse().unwrap();
+            return (child, address("proxy"), address("admin"));
+        }
+    }
+}
+
+fn lines(out: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// One scrape.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    /// Name, labels, value; in the order of the page.
+    pub(crate) series: Vec<(String, BTreeMap<String, String>, f64)>,
+}
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        let mut series = Vec::new();
+        for line in text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
+            let (key, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = key.split_once('{').map_or((key, ""), |(n, l)| (n, l.trim_end_matches('}')));
+            let labels = labels.split("\",").filter_map(|pair| pair.split_once("=\"")).map(|(n, v)| (n.trim().to_owned(), v.trim_end_matches('"').to_owned()));
+            series.push((name.to_owned(), labels.collect(), value.parse().unwrap()));
+        }
+        Self { series }
+    }
+
+    /// Sum over all series of that name that carry these labels.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let fits = |have: &BTreeMap<String, String>| labels.iter().all(|(n, v)| have.get(*n).is_some_and(|h| h == v));
+        self.series.iter().filter(|(n, have, _)| n == name && fits(have)).map(|(_, _, v)| v).sum()
+    }
+
+    /// True if some series has that name; histograms count by their `_count`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.series.iter().any(|(n, ..)| n == name || n.strip_suffix("_count") == Some(name))
+    }
+
+    /// The value of a label of the first series of that name.
+    pub(crate) fn label(&self, name: &str, label: &str) -> Option<String> {
+        self.series.iter().find(|(n, ..)| n == name)?.1.get(label).cloned()
+    }
+}
