@@ -2,5 +2,10 @@
 //! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+mod durability;
 mod harness;
+mod hostile;
+mod money;
 mod proxy_basics;
+mod till;
