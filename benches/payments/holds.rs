@@ -9,11 +9,11 @@ use tollpass::ledger::{ClockReading, Ledger, Likeness, NewPurchase, Options};
 use tollpass::payment::{Payer, PurchaseId, RequestKey, Timestamp};
 use tollpass::policy::Approval;
 
-/// Lets `waiters` tasks reserve, commit and consume in a loop for `time`; answers durable holds per second.
+/// Lets `waiters` tasks reserve, commit and consume in a loop for `time`; answers durable holds per second, and per transaction.
 ///
 /// `dir` must be an empty folder on the disk to be measured. `approve` makes the approval of one purchase at a ledger time
 /// (of policy epoch 0), as `Policy::evaluate` does it; it is inside the measured loop.
-pub(super) fn holds<A>(dir: &Path, waiters: usize, time: Duration, approve: A) -> f64
+pub(super) fn holds<A>(dir: &Path, waiters: usize, time: Duration, approve: A) -> (f64, f64)
 where
     A: Fn(&Ledger, Timestamp) -> Approval + Send + Sync + 'static,
 {
@@ -39,7 +39,14 @@ where
         })
         .collect();
     let count: u32 = tasks.into_iter().map(|t| runtime.block_on(t).expect("no task panics")).sum();
-    f64::from(count) / start.elapsed().as_secs_f64()
+    let seconds = start.elapsed().as_secs_f64();
+    (f64::from(count) / seconds, f64::from(count) / transactions(dir))
+}
+
+/// Transactions the store has made so far: each of those with a hold in it is one sync.
+fn transactions(dir: &Path) -> f64 {
+    let store = rusqlite::Connection::open(dir.join("ledger.db")).expect("the store is there");
+    store.query_row("SELECT sequence FROM meta", [], |row| row.get(0)).expect("it has a sequence")
 }
 
 fn purchase(n: u64) -> NewPurchase {

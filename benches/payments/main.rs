@@ -26,11 +26,11 @@ fn main() {
 
 /// Holds per second at 1, 16 and 256 waiters (M4.1).
 fn report_holds(title: &str) {
-    println!("\n## {title}\n\n| waiters | holds per second |\n|---:|---:|");
+    println!("\n## {title}\n\n| waiters | holds per second | holds per transaction |\n|---:|---:|---:|");
     for waiters in [1, 16, 256] {
         let dir = tempfile::tempdir_in(".").unwrap();
         let judge = fixture::Judge::new();
-        let rate = holds::holds(dir.path(), waiters, Duration::from_secs(3), move |ledger, now| judge.approve(ledger, now));
-        println!("| {waiters} | {rate:.0} |");
+        let (rate, shared) = holds::holds(dir.path(), waiters, Duration::from_secs(3), move |ledger, now| judge.approve(ledger, now));
+        println!("| {waiters} | {rate:.0} | {shared:.1} |");
     }
 }
