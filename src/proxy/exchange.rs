@@ -482,6 +482,20 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_whose_connection_died_before_it_was_begun_has_no_waiter() {
+        run(async {
+            let exchange = Exchange::new();
+            exchange.answer(Head { status: StatusCode::NO_CONTENT, headers: HeaderMap::new() });
+            let unflushed = Arc::new(Unflushed::default());
+            let response = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap();
+            let io = super::super::io::AgentIo::new(tokio::io::empty(), unflushed);
+            drop(io);
+            drop(response);
+            assert!(!exchange.wanted());
+        });
+    }
+
+    #[test]
     fn what_the_head_announced_is_the_whole_answer_even_before_the_writer_says_so() {
         run(async {
             for (status, length, chunks) in

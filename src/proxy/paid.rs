@@ -143,9 +143,11 @@ impl Paid {
         let mut head = Head::from(&challenged.head);
         headers::clean_response(&mut head.headers);
         let good = head.status.as_u16() < 400;
-        // A final answer of 400 and above leaves an orphan (M1.1), and an agent that repeats at once must find it: it joins
-        // until this exchange is over.
-        commitment.waiter(good);
+        if !good {
+            // A final answer of 400 and above leaves an orphan (M1.1), and an agent that repeats at once must find it: it
+            // joins until this exchange is over.
+            commitment.waiter(false);
+        }
         self.exchange.answer(head);
         let complete = self.stream(challenged.prefix, challenged.rest).await;
         if good && !complete {
