@@ -100,7 +100,7 @@ The three agree, nonce by nonce.
 
 What just happened
   The client sent plain requests to the proxy. Where a seller answered 402, the proxy read the price, asked the policy,
-  wrote the amount to its ledger on disk, signed for exactly that, and sent the request again. Every refusal came back to
+  wrote the amount to its ledger on disk, signed for exactly that, and sent the request again. What it refused came back to
   the client as a 402 that says why. The flaky seller took the money and answered 500: the same request was then not
   paid a second time, because a purchase has one nonce for life.
 

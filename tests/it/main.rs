@@ -4,6 +4,10 @@
 
 mod crash;
 mod durability;
+mod edge_body;
+mod edge_http;
+mod edge_operator;
+mod edge_tunnel;
 mod harness;
 mod hostile;
 mod money;
