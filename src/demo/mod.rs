@@ -71,7 +71,7 @@ pub fn run(options: Options, out: &mut dyn Write) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("tollpass-demo").enable_all().build()?;
     let market = Arc::new(Market::default());
     market.fund(wallet, U256::from(goods::cost(&steps).micro().unsigned_abs() + POCKET_MONEY));
-    let stage = Stage { proxy: app.proxy_address, shops: open_shops(&runtime, &market)?, market };
+    let stage = Stage { proxy: app.proxy_address, shops: open_shops(&runtime, &market)?, market, policy: config.policy.clone() };
 
     if !options.json {
         stage.introduce(&app, wallet, goods::day_cap(&steps), out)?;
@@ -100,7 +100,7 @@ The three agree, nonce by nonce.
 
 What just happened
   The client sent plain requests to the proxy. Where a seller answered 402, the proxy read the price, asked the policy,
-  wrote the amount to its ledger on disk, signed for exactly that, and sent the request again. Every refusal came back to
+  wrote the amount to its ledger on disk, signed for exactly that, and sent the request again. What it refused came back to
   the client as a 402 that says why. The flaky seller took the money and answered 500: the same request was then not
   paid a second time, because a purchase has one nonce for life.
 
@@ -130,6 +130,7 @@ struct Stage {
     /// The seller the policy knows, and the one it does not.
     shops: [SocketAddr; 2],
     market: Arc<Market>,
+    policy: PathBuf,
 }
 
 impl Stage {
@@ -173,9 +174,14 @@ impl Stage {
             "
 The proxy stays up until Ctrl-C. Today's budget is used up, so this is refused, and says why:
   curl -i -x http://{} http://{}{}
+Raise the limit, and the same line buys; the policy is reloaded at once:
+  sed -i 's/day: [0-9.]*/day: 1/' {}
 What it counts:
   curl -s http://{admin}/metrics | grep ^tollpass",
-            self.proxy, self.shops[0], WEATHER.path
+            self.proxy,
+            self.shops[0],
+            WEATHER.path,
+            self.policy.display()
         )?;
         out.flush()?;
         runtime.block_on(tokio::signal::ctrl_c()).context("cannot wait for Ctrl-C")

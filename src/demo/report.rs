@@ -39,8 +39,9 @@ impl Row {
         };
         let reason = reason.map(str::to_owned);
         let by = if undelivered || again { Some("seller") } else { reason.as_deref().map(spoken_by) };
-        let surprise = (moved != step.pays || reason.as_deref() != step.expect)
-            .then(|| format!("{}: status {}, money {}, reason {reason:?}", step.good.path, answer.status, if moved { "moved" } else { "kept" }));
+        let surprise = (moved != step.pays || reason.as_deref() != step.expect).then(|| {
+            format!("{}: status {}, money {}, reason {reason:?}", step.good.path, answer.status, if moved { "moved" } else { "kept" })
+        });
         let rule = answer.get("rule").map(str::to_owned);
         let why = if undelivered || again { format!("the seller answered {}", answer.status) } else { why(answer) };
         Self { seller: step.good.seller, item: step.good.item, price: step.good.price(), paid: moved, reason, by, rule, why, surprise }

@@ -170,7 +170,8 @@ fn deliver(good: &Good, transfer: &Transfer) -> Response<Bytes> {
         return reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "sorry" }));
     }
     let transaction = keccak256(transfer.nonce).to_string();
-    let receipt = json!({ "success": true, "transaction": transaction, "network": good.wire.network(), "payer": transfer.from.to_string() });
+    let receipt =
+        json!({ "success": true, "transaction": transaction, "network": good.wire.network(), "payer": transfer.from.to_string() });
     let mut response = reply(StatusCode::OK, &json!({ "seller": good.seller, "item": good.item }));
     put(&mut response, good.wire.receipt(), &receipt);
     response

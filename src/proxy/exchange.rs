@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
@@ -328,7 +329,8 @@ impl Waiting {
                 }
                 Ok(Ok(head)) => {
                     self.exchange = None;
-                    let mut response = Response::new(PaidBody { exchange, unflushed: unflushed.clone(), done: false });
+                    let left = announced(&head);
+                    let mut response = Response::new(PaidBody { exchange, unflushed: unflushed.clone(), done: left == Some(0), left });
                     *response.status_mut() = head.status;
                     *response.headers_mut() = head.headers;
                     return Ok(response);
@@ -351,6 +353,17 @@ pub(super) struct PaidBody {
     exchange: Arc<Exchange>,
     unflushed: Arc<Unflushed>,
     done: bool,
+    /// Bytes still to come by the head's own word. hyper drops a body once they are written, without asking whether that
+    /// was the end, which the writer may not have said yet.
+    left: Option<u64>,
+}
+
+/// How long the head says the body is.
+fn announced(head: &Head) -> Option<u64> {
+    if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Some(0);
+    }
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl Body for PaidBody {
@@ -368,8 +381,10 @@ impl Body for PaidBody {
                 s.forget_read();
             }
             let writer = s.wakers.writer.take();
-            self.done = s.read_out();
+            let read_out = s.read_out();
             drop(s);
+            self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
+            self.done = read_out || self.left == Some(0);
             writer.into_iter().for_each(Waker::wake);
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
@@ -463,6 +478,46 @@ mod tests {
             assert!(exchange.wanted(), "read but not flushed");
             drop(super::super::io::AgentIo::new(tokio::io::empty(), unflushed));
             assert!(!exchange.settled().await, "the connection died before the flush");
+        });
+    }
+
+    #[test]
+    fn an_answer_whose_connection_died_before_it_was_begun_has_no_waiter() {
+        run(async {
+            let exchange = Exchange::new();
+            exchange.answer(Head { status: StatusCode::NO_CONTENT, headers: HeaderMap::new() });
+            let unflushed = Arc::new(Unflushed::default());
+            let response = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap();
+            let io = super::super::io::AgentIo::new(tokio::io::empty(), unflushed);
+            drop(io);
+            drop(response);
+            assert!(!exchange.wanted());
+        });
+    }
+
+    #[test]
+    fn what_the_head_announced_is_the_whole_answer_even_before_the_writer_says_so() {
+        run(async {
+            for (status, length, chunks) in
+                [(200, Some("3"), &["ab", "c"][..]), (204, None, &[]), (304, Some("9"), &[]), (200, Some("0"), &[])]
+            {
+                let exchange = Exchange::new();
+                let mut head = Head { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new() };
+                length.map(|l| head.headers.insert(CONTENT_LENGTH, l.parse().unwrap()));
+                exchange.answer(head);
+                let unflushed = Arc::new(Unflushed::default());
+                let mut body = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap().into_body();
+                for chunk in chunks {
+                    assert!(exchange.push(Bytes::from_static(chunk.as_bytes())).await);
+                    assert!(body.frame().await.is_some());
+                }
+                drop(body);
+                assert!(exchange.wanted(), "{status}: hyper has it all");
+                let mut io = super::super::io::AgentIo::new(tokio::io::empty(), unflushed);
+                tokio::io::AsyncWriteExt::flush(&mut io).await.unwrap();
+                exchange.finish(true);
+                assert!(exchange.settled().await, "{status}: delivered");
+            }
         });
     }
 

@@ -86,6 +86,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for SellerIo<T> {
 #[derive(Default)]
 pub(super) struct Unflushed {
     any: AtomicBool,
+    /// hyper drops the socket before the bodies.
+    closed: AtomicBool,
     /// More than one only if an agent pipelines.
     answers: Mutex<Vec<Arc<Exchange>>>,
 }
@@ -94,11 +96,20 @@ impl Unflushed {
     /// The last byte of this answer went into hyper's buffer.
     pub(super) fn set(&self, exchange: Arc<Exchange>) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(exchange);
-        self.any.store(true, Ordering::Release);
+        self.any.store(true, Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
+            self.take().iter().for_each(|e| e.waiter_gone());
+        }
+    }
+
+    /// The connection is gone; so is the waiter of whatever comes now.
+    fn close(&self) -> Vec<Arc<Exchange>> {
+        self.closed.store(true, Ordering::SeqCst);
+        self.take()
     }
 
     fn take(&self) -> Vec<Arc<Exchange>> {
-        if !self.any.swap(false, Ordering::AcqRel) {
+        if !self.any.swap(false, Ordering::SeqCst) {
             return Vec::new();
         }
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
@@ -119,7 +130,7 @@ impl<T> AgentIo<T> {
 
 impl<T> Drop for AgentIo<T> {
     fn drop(&mut self) {
-        for exchange in self.unflushed.take() {
+        for exchange in self.unflushed.close() {
             exchange.waiter_gone();
         }
     }

@@ -102,8 +102,10 @@ impl Paid {
             Err(reason) => {
                 commitment.outcome(Outcome::Open, None);
                 self.conclude(&commitment, &offer, Outcome::Open, unheard, Some(reason));
-                self.exchange.fail(Failure::Broken(reason));
                 self.proxy.exchanges.remove(&commitment.purchase().id);
+                // An orphan before the agent hears of it: one that repeats at once must find this purchase, not buy anew.
+                drop(commitment);
+                self.exchange.fail(Failure::Broken(reason));
             }
         }
     }
@@ -141,12 +143,20 @@ impl Paid {
         let mut head = Head::from(&challenged.head);
         headers::clean_response(&mut head.headers);
         let good = head.status.as_u16() < 400;
+        let unserved = (head.status == 402).then_some(Reason::NotAcceptedBySeller);
+        if !good {
+            // A final answer of 400 and above leaves an orphan (M1.1), and an agent that repeats at once must find it: it
+            // joins until this exchange is over.
+            commitment.waiter(false);
+        }
         self.exchange.answer(head);
         let complete = self.stream(challenged.prefix, challenged.rest).await;
         if good && !complete {
+            // Before the agent sees the cut, for the same reason.
             outcome = self.lose(&mut commitment);
         }
-        self.conclude(&commitment, offer, outcome, unheard, None);
+        self.exchange.finish(complete);
+        self.conclude(&commitment, offer, outcome, unheard, unserved);
         self.hand_out(commitment, good && complete).await;
     }
 
@@ -188,22 +198,16 @@ impl Paid {
         outcome
     }
 
-    /// Feeds the waiter. True if the body came to its end.
+    /// Feeds the waiter. True if the body came to its end; the caller says so to the exchange.
     async fn stream(&self, prefix: VecDeque<Bytes>, rest: Option<Timed>) -> bool {
         let mut wanted = true;
         for chunk in prefix {
             wanted &= self.exchange.push(chunk).await;
         }
-        let Some(mut body) = rest else {
-            self.exchange.finish(wanted);
-            return wanted;
-        };
+        let Some(mut body) = rest else { return wanted };
         while wanted {
             match body.frame().await {
-                None => {
-                    self.exchange.finish(true);
-                    return true;
-                }
+                None => return true,
                 Some(Err(_)) => break,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
@@ -218,7 +222,6 @@ impl Paid {
                 },
             }
         }
-        self.exchange.finish(false);
         false
     }
 
@@ -283,6 +286,7 @@ impl Paid {
         self.register(&commitment);
         self.exchange.answer(head);
         let complete = self.stream(chunks.into(), None).await;
+        self.exchange.finish(complete);
         self.hand_out(commitment, complete).await;
     }
 }

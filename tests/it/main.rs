@@ -2,14 +2,25 @@
 //! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+mod demo;
+mod docs;
+mod durability;
+mod edge_body;
+mod edge_http;
+mod edge_operator;
+mod edge_tunnel;
 mod harness;
+mod hostile;
+mod layering;
+mod money;
 mod proxy_agents;
 mod proxy_bodies;
 mod proxy_challenges;
-mod proxy_early_402;
 mod proxy_operator;
-mod proxy_reload;
 mod proxy_refusals;
+mod proxy_reload;
 mod proxy_requests;
 mod proxy_tunnels;
 mod proxy_upstream;
+mod till;

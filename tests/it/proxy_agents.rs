@@ -40,16 +40,6 @@ impl Shop {
 }
 
 #[test]
-fn a_caller_on_this_machine_is_the_default_agent() {
-    let shop = with_tokens("default: bot", &[]);
-    assert_eq!(shop.status(""), 200);
-    assert_eq!(shop.program.metrics().sum("tollpass_payments_total", &[("agent", "bot")]), 1.0);
-    assert_eq!(shop.status(&basic("bot+run-7", "whatever")), 200, "it may name itself and a session");
-    assert_eq!(shop.status(&basic("other", "")), 407, "but nobody else");
-    assert_eq!(shop.chain.count(), 2);
-}
-
-#[test]
 fn without_credentials_407_keeps_the_connection_which_then_takes_them() {
     let shop = with_tokens(TOKENS_ONLY, &[("bot", "secret")]);
     let url = shop.seller.url("/");
@@ -62,23 +52,6 @@ fn without_credentials_407_keeps_the_connection_which_then_takes_them() {
     let answer = agent.request("GET", &url, &basic("bot", "secret"), b"");
     assert_eq!((answer.status, shop.chain.count()), (200, 1));
     assert_eq!(agent.get(&url).status, 407, "credentials count for one request, not for the connection");
-}
-
-#[test]
-fn a_tunnel_takes_its_credentials_from_the_connect_request() {
-    let shop = with_tokens(TOKENS_ONLY, &[("bot", "secret")]);
-    let authority = shop.seller.authority();
-    let mut agent = shop.program.agent();
-    agent.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
-    let answer = agent.response_to("CONNECT").unwrap();
-    assert_eq!(answer.status, 407);
-    assert!(answer.head.has("proxy-authenticate"));
-    // git answers on the same connection.
-    let mut agent = agent.connect(&authority, &basic("bot", "secret"));
-    for _ in 0..2 {
-        assert_eq!(agent.request("GET", "/", &format!("Host: {authority}\r\n"), b"").status, 200);
-    }
-    assert_eq!(shop.chain.count(), 2);
 }
 
 #[test]
@@ -104,13 +77,6 @@ fn wrong_credentials_are_407_even_where_a_default_exists() {
     }
     assert_eq!(shop.chain.count(), 0);
     assert_eq!((shop.status(&basic("bot", "right")), shop.status("")), (200, 200));
-}
-
-#[test]
-fn two_tokens_of_one_agent_are_live_at_once() {
-    let shop = with_tokens(TOKENS_ONLY, &[("bot", "old"), ("bot", "new"), ("other", "x")]);
-    assert_eq!((shop.status(&basic("bot", "old")), shop.status(&basic("bot", "new"))), (200, 200));
-    assert_eq!(shop.program.metrics().sum("tollpass_payments_total", &[("agent", "bot")]), 2.0);
 }
 
 #[test]

@@ -73,24 +73,6 @@ fn an_answer_streams_to_the_agent() {
     read_events(&mut program.agent(), &seller.url("/events"), &go);
 }
 
-#[test]
-fn a_paid_answer_streams_too() {
-    let (go, wait) = channel();
-    let wait = Mutex::new(wait);
-    let chain = Chain::new();
-    let pay = shop(&chain, Terms::v2(PAYEE, 10_000), |_| Plan::settle(Act::Raw(Vec::new())));
-    let seller = Seller::http(move |call| {
-        if call.head.has("payment-signature") {
-            pay(call);
-            return events(call, &wait);
-        }
-        pay(call)
-    });
-    let program = Program::start(Setup::new());
-    read_events(&mut program.agent(), &seller.url("/events"), &go);
-    assert_eq!(chain.count(), 1);
-}
-
 fn read_events(agent: &mut Agent, url: &str, go: &std::sync::mpsc::Sender<()>) {
     agent.send(Agent::request_bytes("GET", url, "", b""));
     let head = agent.head().unwrap();
@@ -146,31 +128,42 @@ fn large_bodies_pass_unchanged_both_ways_and_so_does_a_large_paid_answer() {
 }
 
 #[test]
-fn a_body_is_payable_up_to_the_replay_limit_and_passes_unpaid_above_it() {
+fn a_chunked_body_above_the_replay_limit_passes_whole_and_unpaid() {
     let chain = Chain::new();
     let seller = Seller::http(shop(&chain, Terms::v2(PAYEE, 10_000), |_| Plan::ok("sold")));
     let program = Program::start(Setup::new().upstream("replay_limit: 1MiB"));
-    let at_limit = noise(1 << 20);
-    let answer = program.request("POST", &seller.url("/"), "", &at_limit);
-    assert_eq!((answer.status, chain.count()), (200, 1));
-    assert_eq!(seller.paid()[0].body, Some(sha256(&at_limit)));
+    let body = noise((1 << 20) + 1);
+    let mut agent = program.agent();
+    agent.send(format!("POST {} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", seller.url("/")));
+    agent.send([format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat());
+    let answer = agent.response();
+    assert_eq!((answer.status, answer.reason().as_str()), (402, "body_not_replayable"));
+    assert_eq!((seller.count(), seller.seen()[0].body, chain.count()), (1, Some(sha256(&body)), 0));
+}
 
-    let above = noise((1 << 20) + 1);
-    let chunked: Vec<u8> = [format!("{:x}\r\n", above.len()).as_bytes(), &above, b"\r\n0\r\n\r\n"].concat();
-    for chunked in [None, Some(chunked)] {
-        let mut agent = program.agent();
-        match chunked {
-            None => agent.send(Agent::request_bytes("POST", &seller.url("/"), "", &above)),
-            Some(body) => {
-                agent.send(format!("POST {} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", seller.url("/")));
-                agent.send(body);
-            }
+#[test]
+fn an_early_402_is_not_lost_when_the_seller_resets() {
+    let chain = Chain::new();
+    let terms = Terms::v2(PAYEE, 10_000);
+    let (headers, body) = terms.answer();
+    let pay = shop(&chain, terms, |visit| Plan::ok(sha256(&visit.body)));
+    let seller = Seller::http(move |call| {
+        if call.head.has("payment-signature") {
+            return pay(call);
         }
-        let answer = agent.response();
-        assert_eq!((answer.status, answer.reason().as_str()), (402, "body_not_replayable"));
-        assert_eq!(seller.seen().last().unwrap().body, Some(sha256(&above)), "it passed whole all the same");
+        call.raw(format!("HTTP/1.1 402 Payment Required\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()));
+        // A seller that closes with an upload unread resets the connection: its last words may be discarded by our own
+        // kernel, but only after they arrived and could be read.
+        call.wire.exactly(1 << 20).ok();
+        Next::Reset
+    });
+    let program = Program::start(Setup::new());
+    let body = noise(10 << 20);
+    for round in 1..=8 {
+        let answer = program.request("POST", &seller.url("/upload"), "", &body);
+        assert_eq!((answer.status, answer.body), (200, sha256(&body).to_vec()), "round {round}");
+        assert_eq!(chain.count(), round);
     }
-    assert_eq!(chain.count(), 1);
 }
 
 #[test]

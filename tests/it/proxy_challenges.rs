@@ -56,60 +56,6 @@ fn untouched(answer: &Response, body: &[u8]) {
 }
 
 #[test]
-fn version_1_is_paid_as_well_as_version_2() {
-    for terms in [Terms::v1(PAYEE, 10_000), Terms::v2(PAYEE, 10_000)] {
-        let (chain, version) = (Chain::new(), terms.version);
-        let seller = Seller::http(shop(&chain, terms, |_| Plan::ok("sold")));
-        let program = Program::start(Setup::new());
-        assert_eq!(program.get(&seller.url("/")).text(), "sold", "{version:?}");
-        let paid = &seller.paid()[0].head;
-        assert_eq!((paid.has("x-payment"), paid.has("payment-signature")), (version == X402::V1, version == X402::V2));
-    }
-}
-
-#[test]
-fn a_402_that_is_no_challenge_goes_back_as_it_came() {
-    let header = |json: &str| format!("PAYMENT-REQUIRED: {}\r\n", STANDARD.encode(json));
-    let good = Terms::v2(PAYEE, 10_000).json().to_string();
-    let json = "Content-Type: application/json\r\n";
-    let duplicate = r#"{"x402Version":1,"x402Version":1,"accepts":[]}"#;
-    let cases: Vec<(String, &str)> = vec![
-        ("Content-Type: text/html\r\n".into(), "<html>please pay</html>"),
-        (json.into(), r#"{"error":"card declined"}"#),
-        (json.into(), "not even json"),
-        (json.into(), ""),
-        (json.into(), duplicate),
-        (json.into(), r#"{"x402Version":1,"accepts":[]}"#),
-        (json.into(), r#"{"x402Version":1,"accepts":{}}"#),
-        (json.into(), r#"{"x402Version":"1","accepts":[{}]}"#),
-        (json.into(), r#"{"x402Version":2,"accepts":[{}]}"#),
-        ("PAYMENT-REQUIRED: !!!\r\n".into(), "{}"),
-        ("PAYMENT-REQUIRED: bm90IGpzb24=\r\n".into(), "{}"),
-        (header(&good.replacen("2", "3", 1)), "{}"),
-        (header(&good) + &header(&good), "{}"),
-        (header(r#"{"x402Version":2,"accepts":[]}"#), "{}"),
-        ("WWW-Authenticate: Payment id=\"x\", method=\"tempo\"\r\n".into(), "pay me otherwise"),
-    ];
-    let program = Program::start(Setup::new());
-    for (headers, body) in cases {
-        let (seller, chain) = with_402(headers.clone() + "X-Seller: 1\r\n", body.into());
-        let answer = program.get(&seller.url("/"));
-        untouched(&answer, body.as_bytes());
-        assert!(answer.head.has("x-seller"), "{headers}");
-        assert_eq!((chain.count(), seller.count()), (0, 1), "{headers}{body}");
-    }
-    assert_eq!(program.metrics().sum("tollpass_challenges_total", &[]), 0.0);
-}
-
-#[test]
-fn a_broken_v2_header_does_not_fall_back_to_a_v1_body() {
-    let (_, body) = Terms::v1(PAYEE, 10_000).answer();
-    let (seller, chain) = with_402("Content-Type: application/json\r\nPAYMENT-REQUIRED: !!!\r\n".into(), body.clone().into_bytes());
-    untouched(&Program::start(Setup::new()).get(&seller.url("/")), body.as_bytes());
-    assert_eq!(chain.count(), 0);
-}
-
-#[test]
 fn compressed_challenges_are_understood() {
     let (_, body) = Terms::v1(PAYEE, 10_000).answer();
     let program = Program::start(Setup::new());
@@ -129,29 +75,6 @@ fn a_compressed_402_that_is_no_challenge_keeps_its_coding() {
         untouched(&answer, &bytes);
         assert_eq!(answer.head.get("content-encoding"), Some(coding));
     }
-}
-
-#[test]
-fn a_compression_bomb_goes_back_as_it_came_and_takes_no_memory() {
-    let (_, body) = Terms::v1(PAYEE, 10_000).answer();
-    // A valid challenge, once a hundred megabytes of blanks in front are undone.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    for _ in 0..100 {
-        encoder.write_all(&[b' '; 1 << 20]).unwrap();
-    }
-    encoder.write_all(body.as_bytes()).unwrap();
-    let bomb = encoder.finish().unwrap();
-    let small = gzip(&[vec![b' '; 20 << 20], body.into_bytes()].concat());
-    assert!(small.len() < 64 << 10 && bomb.len() > 64 << 10, "{} {}", small.len(), bomb.len());
-    let program = Program::start(Setup::new());
-    let before = program.memory_kib();
-    for bytes in [small, bomb] {
-        let (seller, chain) = with_402("Content-Type: application/json\r\nContent-Encoding: gzip\r\n".into(), bytes.clone());
-        untouched(&program.get(&seller.url("/")), &bytes);
-        assert_eq!(chain.count(), 0);
-    }
-    let grown = program.memory_kib().saturating_sub(before);
-    assert!(grown < 16 << 10, "grew by {grown} KiB");
 }
 
 #[test]
@@ -176,80 +99,6 @@ fn endless(call: &mut Call<'_>) -> Next {
 }
 
 #[test]
-fn an_endless_402_streams_with_bounded_memory_and_ends_with_the_agent() {
-    let (over, told) = std::sync::mpsc::channel();
-    let over = std::sync::Mutex::new(over);
-    let seller = Seller::http(move |call| {
-        let next = endless(call);
-        let _ = over.lock().unwrap().send(());
-        next
-    });
-    let program = Program::start(Setup::new());
-    let before = program.memory_kib();
-    let mut agent = program.agent();
-    agent.send(Agent::request_bytes("GET", &seller.url("/"), "", b""));
-    assert_eq!(agent.head().unwrap().status(), 402);
-    let mut read = 0;
-    while read < 100 << 20 {
-        read += agent.wire.chunk().unwrap().unwrap().len();
-    }
-    let grown = program.memory_kib().saturating_sub(before);
-    assert!(grown < 16 << 10, "grew by {grown} KiB");
-    drop(agent);
-    told.recv_timeout(crate::harness::PATIENCE).unwrap();
-}
-
-#[test]
-fn a_402_of_a_hundred_megabytes_arrives_whole() {
-    const SIZE: usize = 100 << 20;
-    let block: Vec<u8> = (0..1 << 20).map(|i: usize| (i ^ (i >> 7)) as u8).collect();
-    let sent = block.clone();
-    let seller = Seller::http(move |call| {
-        call.body();
-        call.raw(format!("HTTP/1.1 402 Payment Required\r\nContent-Type: application/json\r\nContent-Length: {SIZE}\r\n\r\n"));
-        for _ in 0..SIZE / sent.len() {
-            call.raw(&sent);
-        }
-        Next::Keep
-    });
-    let program = Program::start(Setup::new());
-    let mut agent = program.agent();
-    agent.send(Agent::request_bytes("GET", &seller.url("/"), "", b""));
-    let head = agent.head().unwrap();
-    assert_eq!((head.status(), head.content_length()), (402, Some(SIZE as u64)));
-    let expected = sha256(&block);
-    for n in 0..SIZE / block.len() {
-        assert_eq!(sha256(&agent.wire.exactly(block.len()).unwrap()), expected, "megabyte {n}");
-    }
-}
-
-#[test]
-fn a_challenge_that_drips_is_not_waited_for() {
-    let (_, body) = Terms::v1(PAYEE, 10_000).answer();
-    let drip = body.clone();
-    let seller = Seller::http(move |call| {
-        call.body();
-        call.raw(format!("HTTP/1.1 402 Payment Required\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", drip.len()));
-        let (first, rest) = drip.as_bytes().split_at(10);
-        for byte in first {
-            call.raw([*byte]);
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        call.raw(rest);
-        Next::Keep
-    });
-    let program = Program::start(Setup::new().limits("challenge_time: 300ms"));
-    let mut agent = program.agent();
-    agent.send(Agent::request_bytes("GET", &seller.url("/"), "", b""));
-    let started = Instant::now();
-    let head = agent.head().unwrap();
-    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
-    assert_eq!((head.status(), head.has("proxy-status")), (402, false));
-    assert_eq!(agent.wire.body(&head, true).unwrap(), body.as_bytes());
-    assert!(seller.paid().is_empty());
-}
-
-#[test]
 fn a_challenge_cut_short_is_cut_short_for_the_agent_too() {
     let (_, body) = Terms::v1(PAYEE, 10_000).answer();
     let half = body[..body.len() / 2].to_owned();
@@ -258,8 +107,10 @@ fn a_challenge_cut_short_is_cut_short_for_the_agent_too() {
         call.raw(format!("HTTP/1.1 402 Payment Required\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{half}", body.len()));
         Next::Close
     });
-    let answer = Program::start(Setup::new()).get(&seller.url("/"));
-    assert_eq!((answer.status, answer.complete), (402, false));
+    let mut agent = Program::start(Setup::new()).agent();
+    agent.send(Agent::request_bytes("GET", &seller.url("/"), "", b""));
+    // Nothing at all is as good: it is an error for the agent, never a short body that looks whole.
+    assert!(!agent.response_to("GET").is_ok_and(|answer| answer.complete));
     assert!(seller.paid().is_empty());
 }
 
@@ -310,17 +161,4 @@ fn plain_http_sellers_are_paid_only_where_policy_says_so() {
     let mut agent = program.agent().connect(&seller.authority(), "");
     let answer = agent.request("GET", "/", "", b"");
     assert_eq!((answer.status, answer.reason().as_str(), chain.count()), (402, "plain_http", 0), "nor inside a tunnel");
-}
-
-#[test]
-fn challenges_are_counted_by_protocol() {
-    let chain = Chain::new();
-    let sellers = [Terms::v1(PAYEE, 10_000), Terms::v2(PAYEE, 10_000)].map(|t| Seller::http(shop(&chain, t, |_| Plan::ok("sold"))));
-    let program = Program::start(Setup::new());
-    for seller in &sellers {
-        program.get(&seller.url("/"));
-    }
-    for protocol in ["x402v1", "x402v2"] {
-        eventually("both are counted", || program.metrics().sum("tollpass_challenges_total", &[("agent", "bot"), ("protocol", protocol)]) == 1.0);
-    }
 }

@@ -37,28 +37,6 @@ impl Running {
 }
 
 #[test]
-fn a_policy_written_in_place_takes_effect() {
-    let running = Running::start(Setup::new().policy(capped("0.01")), |_| {});
-    assert_eq!(running.status(), 402);
-    running.program.policy_set(&capped("1"));
-    assert_eq!((running.status(), running.chain.count()), (200, 1));
-    running.program.policy_set(&capped("0.01"));
-    assert_eq!((running.status(), running.chain.count()), (402, 1), "lowering a cap holds from the next request on");
-}
-
-#[test]
-fn a_policy_renamed_over_the_old_one_takes_effect_every_time() {
-    let running = Running::start(Setup::new().policy(capped("0.01")), |_| {});
-    for (cap, status) in [("1", 200), ("0.02", 402), ("2", 200)] {
-        let before = running.digest();
-        std::fs::write(running.program.path(".policy.yaml.swp"), capped(cap)).unwrap();
-        std::fs::rename(running.program.path(".policy.yaml.swp"), running.program.path("policy.yaml")).unwrap();
-        eventually("the renamed file is in effect", || running.digest() != before);
-        assert_eq!(running.status(), status, "{cap}");
-    }
-}
-
-#[test]
 fn a_config_map_swap_takes_effect_every_time() {
     let mut setup = Setup::new();
     setup.policy_path = "mounted".into();
@@ -84,23 +62,6 @@ fn a_config_map_swap_takes_effect_every_time() {
 }
 
 #[test]
-fn a_broken_policy_keeps_the_old_one_and_says_so() {
-    let running = Running::start(Setup::new().policy(capped("1")), |_| {});
-    let digest = running.digest();
-    assert_eq!((running.success(), running.status()), (1.0, 200));
-    running.program.policy_write("version: 1\nagents:\n  bot:\n    caps: { per_payment: free }\n");
-    eventually("the metric says broken", || running.success() == 0.0);
-    assert_eq!(running.status(), 200, "the old one stays in effect");
-    assert_eq!(running.digest(), digest);
-    let log = running.program.log();
-    assert!(log.contains("policy.yaml:4:"), "the place of the mistake: {log}");
-    assert_eq!(running.program.admin_get("/readyz").unwrap().status, 200, "it still pays, so it is ready");
-    running.program.policy_write(&capped("0.01"));
-    eventually("the metric says good", || running.success() == 1.0);
-    assert_eq!(running.status(), 402);
-}
-
-#[test]
 fn a_policy_that_vanishes_keeps_the_old_one() {
     let running = Running::start(Setup::new().policy(capped("1")), |_| {});
     std::fs::remove_file(running.program.path("policy.yaml")).unwrap();
@@ -113,7 +74,7 @@ fn a_policy_that_vanishes_keeps_the_old_one() {
 
 #[test]
 fn spend_counters_survive_a_reload() {
-    let with_day = |day: &str| Setup::policy_with(&format!("per_payment: 1, day: {day}"), "", "");
+    let with_day = |day: &str| Setup::policy_with(&format!("per_payment: 0.05, day: {day}"), "", "");
     let running = Running::start(Setup::new().policy(with_day("10")), |_| {});
     assert_eq!([running.status(), running.status()], [200, 200]);
     running.program.policy_set(&with_day("0.12"));

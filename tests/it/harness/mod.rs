@@ -1,22 +1,22 @@
 //! What every test needs: the program, sellers, agents, a chain that counts.
 
-pub(crate) mod agent;
-pub(crate) mod chain;
-pub(crate) mod program;
-pub(crate) mod seller;
-pub(crate) mod tls;
-pub(crate) mod wire;
-pub(crate) mod x402;
+mod agent;
+mod chain;
+mod program;
+mod seller;
+mod tls;
+mod wire;
+mod x402;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use agent::*;
-pub(crate) use chain::*;
-pub(crate) use program::*;
-pub(crate) use seller::*;
-pub(crate) use tls::*;
-pub(crate) use wire::*;
-pub(crate) use x402::*;
+pub(crate) use agent::{Agent, Response, basic};
+pub(crate) use chain::{Chain, Transfer};
+pub(crate) use program::{Metrics, Program, Setup, payer};
+pub(crate) use seller::{Call, Next, Seen, Seller, seller_text};
+pub(crate) use tls::TestCa;
+pub(crate) use wire::{Head, Wire, free_port, sha256, unchunk};
+pub(crate) use x402::{Act, Plan, Receipt, Terms, Visit, X402, challenge, shop};
 
 /// Nothing in these tests legitimately takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -291,6 +291,16 @@ impl Program {
         eventually("the new policy is in effect", || self.metrics().label("tollpass_policy_info", "digest") != before);
     }
 
+    /// Process id, to look at the process from outside.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The most memory that was ever resident, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -324,8 +334,12 @@ impl Program {
 
     /// Resident memory in KiB.
     pub(crate) fn memory_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|l| l.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -417,7 +431,10 @@ impl Metrics {
         for line in text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
             let (key, value) = line.rsplit_once(' ').unwrap();
             let (name, labels) = key.split_once('{').map_or((key, ""), |(n, l)| (n, l.trim_end_matches('}')));
-            let labels = labels.split("\",").filter_map(|pair| pair.split_once("=\"")).map(|(n, v)| (n.trim().to_owned(), v.trim_end_matches('"').to_owned()));
+            let labels = labels
+                .split("\",")
+                .filter_map(|pair| pair.split_once("=\""))
+                .map(|(n, v)| (n.trim().to_owned(), v.trim_end_matches('"').to_owned()));
             series.push((name.to_owned(), labels.collect(), value.parse().unwrap()));
         }
         Self { series }

@@ -142,7 +142,12 @@ impl Seller {
     fn accept(tls: bool, handler: impl Fn(Wire, &Shared, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { seen: Mutex::default(), connections: AtomicUsize::new(0), stopped: AtomicBool::new(false), open: Mutex::default() });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            open: Mutex::default(),
+        });
         let (state, handler) = (shared.clone(), Arc::new(handler));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -218,6 +223,9 @@ fn serve(mut wire: Wire, shared: &Shared, connection: usize, handler: &impl Fn(&
             Next::Keep => {}
             Next::Close => break,
             Next::Reset => {
+                // Only the last descriptor of a connection resets it.
+                let peer = wire.tcp().peer_addr().ok();
+                shared.open.lock().unwrap().retain(|s| s.peer_addr().ok() != peer);
                 wire.reset();
                 return;
             }

@@ -298,7 +298,8 @@ pub(crate) fn present(head: &Head, terms: &Terms) -> Option<Result<Payment, Stri
 
 fn check(credential: &str, version: X402, terms: &Terms) -> Result<Payment, String> {
     let fail = |what: &str| what.to_owned();
-    let json: Value = STANDARD.decode(credential).ok().and_then(|b| serde_json::from_slice(&b).ok()).ok_or_else(|| fail("undecodable payment"))?;
+    let json: Value =
+        STANDARD.decode(credential).ok().and_then(|b| serde_json::from_slice(&b).ok()).ok_or_else(|| fail("undecodable payment"))?;
     let (payload, entry) = if version == X402::V2 {
         let accepted = &json["accepted"];
         let entry = terms.accepts.iter().find(|e| *e == accepted).ok_or_else(|| fail("no matching payment requirements"))?;

@@ -1,0 +1,22 @@
+# docker build -t tollpass .
+#
+# As it stands this image has no signer: the only one of this version keeps a whole key in the process, and images are built
+# without it. `serve` then ends with "this build has no local signer"; `policy`, `ledger`, `agent` and `healthcheck` work.
+# For a trial:  docker build --build-arg FEATURES=local-signer -t tollpass:trial .
+FROM rust:1.95-bookworm AS build
+ARG FEATURES=""
+WORKDIR /src
+COPY . .
+# The compiler of the base image is the pinned one.
+RUN rm -f rust-toolchain.toml && cargo build --locked --release --no-default-features --features "$FEATURES"
+RUN mkdir -p /out/var/lib/tollpass && cp target/release/tollpass /out/tollpass
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /out/tollpass /usr/local/bin/tollpass
+COPY --from=build --chown=65532:65532 /out/var/lib/tollpass /var/lib/tollpass
+USER 65532:65532
+VOLUME /var/lib/tollpass
+EXPOSE 8402 9402
+HEALTHCHECK CMD ["/usr/local/bin/tollpass", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/tollpass"]
+CMD ["serve", "--config", "/etc/tollpass/tollpass.yaml"]
