@@ -64,7 +64,12 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     strip_ours(headers);
     if headers.contains_key(PROXY_STATUS) {
-        let forged = |v: &HeaderValue| v.to_str().is_ok_and(|t| t.split(',').any(|m| m.trim_start().starts_with("tollpass")));
+        // A member may be a token or a quoted string, and its parameters may hold any byte (RFC 9209 §2).
+        let ours = |member: &[u8]| {
+            let name = member.trim_ascii_start();
+            name.strip_prefix(b"\"").unwrap_or(name).starts_with(b"tollpass")
+        };
+        let forged = |v: &HeaderValue| v.as_bytes().split(|b| *b == b',').any(ours);
         if headers.get_all(PROXY_STATUS).iter().any(forged) {
             let kept: Vec<HeaderValue> = headers.get_all(PROXY_STATUS).iter().filter(|v| !forged(v)).cloned().collect();
             headers.remove(PROXY_STATUS);
@@ -114,7 +119,12 @@ mod tests {
 
     #[test]
     fn s19_a_seller_cannot_speak_in_our_name() {
-        let mut h = map(&[("tollpass-reason", "ok"), ("proxy-status", "tollpass; error=x"), ("proxy-status", "cdn; fwd=miss")]);
+        let mut h = map(&[
+            ("tollpass-reason", "ok"),
+            ("proxy-status", "tollpass; error=x"),
+            ("proxy-status", "cdn; fwd=miss"),
+            ("proxy-status", "cdn, \"tollpass\""),
+        ]);
         clean_response(&mut h);
         assert_eq!(h.len(), 1);
         assert_eq!(h["proxy-status"], "cdn; fwd=miss");
