@@ -67,9 +67,17 @@ impl Dialer {
         }
         // An address that does not answer must not use up the time of the others.
         let share = self.connect / u32::try_from(permitted.len()).unwrap_or(u32::MAX);
+        let mut failure = Reason::ConnectFailed;
         for address in permitted {
             // The checked address itself is dialled: a second look-up could give another one.
-            let Ok(Ok(stream)) = tokio::time::timeout(share, TcpStream::connect(address)).await else { continue };
+            let stream = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(_)) => continue,
+                Err(_) => {
+                    failure = Reason::ConnectTimeout;
+                    continue;
+                }
+            };
             if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
                 && self.guard.is_ourselves(local, peer)
             {
@@ -78,7 +86,7 @@ impl Dialer {
             let _ = stream.set_nodelay(true);
             return Ok(stream);
         }
-        Err(Reason::ConnectFailed)
+        Err(failure)
     }
 
     /// An HTTP/1.1 connection, TLS where the target says so.
