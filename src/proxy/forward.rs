@@ -22,8 +22,9 @@ use crate::protocol;
 
 /// Answers one request of an agent's connection. Never fails: a failure is an answer too.
 pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>) -> Response<AgentBody> {
-    if request.method() == http::Method::CONNECT && conn.tunnel.is_none() {
-        return connect::serve(&conn, request).await;
+    if request.method() == http::Method::CONNECT {
+        // A tunnel inside a tunnel would lead past what the outer one decided.
+        return if conn.tunnel.is_none() { connect::serve(&conn, request).await } else { error::failure(Reason::BadRequest) };
     }
     let (caller, target) = match route(&conn, &request) {
         Ok(found) => found,
