@@ -192,6 +192,12 @@ impl View for Recorded {
         u32::try_from(self.of(scope, span).count()).unwrap_or(u32::MAX)
     }
 
+    fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {
+        let mut made: Vec<Timestamp> = self.of(scope, span).map(|p| p.at).collect();
+        made.sort_unstable();
+        made.get(usize::try_from(n).ok()?).copied()
+    }
+
     fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address> {
         let host = host.to_string();
         let here = |p: &&Purchase| p.consumed && p.agent == *agent && p.entry == *entry && p.host == host && p.asset.chain == chain;

@@ -251,6 +251,10 @@ impl View for Books {
         self.instants.get(scope).map_or(0, |i| u32::try_from(i.within(span)).unwrap_or(u32::MAX))
     }
 
+    fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {
+        self.instants.get(scope)?.nth_since(span.from, usize::try_from(n).ok()?)
+    }
+
     fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address> {
         let key = PinKey { agent: agent.clone(), entry: entry.clone(), host: host.to_string(), chain };
         self.pins.get(&key).map(|payee| payee.0)

@@ -53,11 +53,8 @@ pub trait View {
     fn commitments(&self, scope: &Scope, span: Span) -> u32;
     /// The payee pinned for this entry, host and network by the first consumed purchase (M3.3).
     fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address>;
-    /// When the oldest commitment of `scope` within `span` was made, if the books can tell: a rate frees up from there.
-    fn oldest_commitment(&self, scope: &Scope, span: Span) -> Option<Timestamp> {
-        let _ = (scope, span);
-        None
-    }
+    /// When the `n`-th commitment of `scope` within `span` was made, from zero, the oldest first: a rate frees up when it leaves.
+    fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp>;
 }
 
 impl Policy {

@@ -158,10 +158,10 @@ impl<'a> Judge<'a> {
             let ok = made < rate.limit;
             found.check(&rate.rule, i64::from(made), i64::from(rate.limit), ok, true);
             if !ok {
-                // With a limit of zero no passing of time helps.
-                let oldest = self.books.oldest_commitment(&limits.scope, span).filter(|_| rate.limit > 0);
+                // As many must leave as are above the limit, and one more; with a limit of zero no passing of time helps.
+                let leaves = self.books.nth_commitment(&limits.scope, span, made - rate.limit).filter(|_| rate.limit > 0);
                 let violation = found.against(Reason::RateLimited, Some(&rate.rule));
-                violation.resets_at = oldest.map(|at| at.plus_millis(rate.span_ms));
+                violation.resets_at = leaves.map(|at| at.plus_millis(rate.span_ms));
             }
         }
     }

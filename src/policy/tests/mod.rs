@@ -86,8 +86,11 @@ impl View for Books {
     fn pin(&self, _: &AgentId, entry: &RuleId, _: &Host, _: ChainId) -> Option<Address> {
         self.pins.iter().find(|(id, _)| **id == *entry.0).map(|(_, payee)| payee.0)
     }
-    fn oldest_commitment(&self, scope: &Scope, span: Span) -> Option<Timestamp> {
-        self.commitments.iter().filter(|(s, at)| s == scope && span.contains(*at)).map(|(_, at)| *at).min()
+    fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {
+        let mut made: Vec<Timestamp> =
+            self.commitments.iter().filter(|(s, at)| s == scope && span.contains(*at)).map(|(_, at)| *at).collect();
+        made.sort_unstable();
+        made.get(n as usize).copied()
     }
 }
 

@@ -208,6 +208,9 @@ fn m3_7_a_rate_counts_the_last_sixty_seconds_exclusively() {
     }
     let refused = Ask::default().of(&policy, vec![usdc(1)], &ago(&[0, 59_999])).verdict.unwrap_err();
     assert_eq!(refused.violations[0].resets_at, Some(NOW.plus_millis(1)));
+    // A limit lowered below what was made: two more have to leave.
+    let refused = Ask::default().of(&policy, vec![usdc(1)], &ago(&[0, 30_000, 40_000, 59_999])).verdict.unwrap_err();
+    assert_eq!(refused.violations[0].resets_at, Some(NOW.plus_millis(30_000)));
     let again = Ask { held: 1, ..Ask::default() };
     let decision = again.of(&policy, vec![usdc(1)], &ago(&[0, 1, 2, 3]));
     assert_eq!(short(&decision), "e", "M2.5: a re-signature is no new commitment");
