@@ -69,7 +69,9 @@ fn a_407_on_an_upload_that_was_not_read_does_not_confuse_the_connection() {
 #[test]
 fn wrong_credentials_are_407_even_where_a_default_exists() {
     let shop = with_tokens("default: bot, tokens: file:agents.yaml", &[("bot", "right"), ("other", "theirs")]);
-    for (user, password) in [("bot", "wrong"), ("bot", ""), ("nobody", "right"), ("bot", "theirs"), ("", ""), ("bot+", "right"), ("bot+a/b", "right")] {
+    for (user, password) in
+        [("bot", "wrong"), ("bot", ""), ("nobody", "right"), ("bot", "theirs"), ("", ""), ("bot+", "right"), ("bot+a/b", "right")]
+    {
         assert_eq!(shop.status(&basic(user, password)), 407, "{user}:{password}");
     }
     for line in ["Proxy-Authorization: Basic !!!\r\n", "Proxy-Authorization: Bearer right\r\n", "Proxy-Authorization: Basic\r\n"] {

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 
 use alloy_primitives::Address;
 
-use crate::harness::{Act, Agent, Call, Chain, Next, PATIENCE, Plan, Program, Seller, Setup, Terms, Visit, sha256, shop};
+use crate::harness::{Agent, Call, Chain, Next, PATIENCE, Plan, Program, Seller, Setup, Terms, Visit, sha256, shop};
 
 const PAYEE: Address = Address::repeat_byte(0x33);
 

@@ -1,15 +1,12 @@
 //! What counts as a challenge. Everything else that has status 402 goes back as it came.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use alloy_primitives::Address;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::harness::{Agent, Call, Chain, Next, Plan, Program, Response, Seller, Setup, Terms, X402, eventually, sha256, shop};
+use crate::harness::{Agent, Chain, Next, Plan, Program, Response, Seller, Setup, Terms, shop};
 
 const PAYEE: Address = Address::repeat_byte(0x66);
 
@@ -59,7 +56,12 @@ fn untouched(answer: &Response, body: &[u8]) {
 fn compressed_challenges_are_understood() {
     let (_, body) = Terms::v1(PAYEE, 10_000).answer();
     let program = Program::start(Setup::new());
-    for (coding, bytes) in [("gzip", gzip(body.as_bytes())), ("x-gzip", gzip(body.as_bytes())), ("br", brotli(body.as_bytes())), ("zstd", zstd(body.as_bytes()))] {
+    for (coding, bytes) in [
+        ("gzip", gzip(body.as_bytes())),
+        ("x-gzip", gzip(body.as_bytes())),
+        ("br", brotli(body.as_bytes())),
+        ("zstd", zstd(body.as_bytes())),
+    ] {
         let (seller, chain) = with_402(format!("Content-Type: application/json\r\nContent-Encoding: {coding}\r\n"), bytes);
         assert_eq!(program.get(&seller.url("/")).text(), "sold", "{coding}");
         assert_eq!(chain.count(), 1, "{coding}");
@@ -69,7 +71,9 @@ fn compressed_challenges_are_understood() {
 #[test]
 fn a_compressed_402_that_is_no_challenge_keeps_its_coding() {
     let program = Program::start(Setup::new());
-    for (coding, bytes) in [("gzip", gzip(b"<html>")), ("br", brotli(b"<html>")), ("gzip", b"not gzip at all".to_vec()), ("snappy", b"?".to_vec())] {
+    for (coding, bytes) in
+        [("gzip", gzip(b"<html>")), ("br", brotli(b"<html>")), ("gzip", b"not gzip at all".to_vec()), ("snappy", b"?".to_vec())]
+    {
         let (seller, _) = with_402(format!("Content-Encoding: {coding}\r\n"), bytes.clone());
         let answer = program.get(&seller.url("/"));
         untouched(&answer, &bytes);
@@ -90,21 +94,16 @@ fn a_challenge_body_at_the_limit_is_read_and_above_it_passes() {
     assert_eq!(chain.count(), 0);
 }
 
-/// A 402 whose body never ends by itself; returns once the other side hangs up.
-fn endless(call: &mut Call<'_>) -> Next {
-    call.body();
-    call.raw("HTTP/1.1 402 Payment Required\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
-    while call.chunk([b' '; 16 << 10]) {}
-    Next::Close
-}
-
 #[test]
 fn a_challenge_cut_short_is_cut_short_for_the_agent_too() {
     let (_, body) = Terms::v1(PAYEE, 10_000).answer();
     let half = body[..body.len() / 2].to_owned();
     let seller = Seller::http(move |call| {
         call.body();
-        call.raw(format!("HTTP/1.1 402 Payment Required\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{half}", body.len()));
+        call.raw(format!(
+            "HTTP/1.1 402 Payment Required\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{half}",
+            body.len()
+        ));
         Next::Close
     });
     let mut agent = Program::start(Setup::new()).agent();
@@ -121,7 +120,13 @@ fn a_request_with_the_agents_own_payment_is_left_alone() {
     let (_, body) = terms.answer();
     let seller = Seller::http(move |call| crate::harness::challenge(call, &terms));
     let program = Program::start(Setup::new());
-    for line in ["PAYMENT-SIGNATURE: b3du", "X-PAYMENT: b3du", "Authorization: Payment b3du", "Authorization: L402 a:b", "Crawler-Max-Price: USD 0.01"] {
+    for line in [
+        "PAYMENT-SIGNATURE: b3du",
+        "X-PAYMENT: b3du",
+        "Authorization: Payment b3du",
+        "Authorization: L402 a:b",
+        "Crawler-Max-Price: USD 0.01",
+    ] {
         let answer = program.request("GET", &seller.url("/"), &format!("{line}\r\n"), b"");
         untouched(&answer, body.as_bytes());
         assert!(answer.head.has("payment-required"));

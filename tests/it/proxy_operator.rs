@@ -1,12 +1,11 @@
 //! What the operator sees and does: metrics, logs, probes, start and stop.
 
-use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 
-use crate::harness::{Act, Agent, Chain, Plan, Program, Seller, Setup, Terms, TestCa, Wire, basic, eventually, free_port, payer, seller_text, shop};
+use crate::harness::{Agent, Chain, Plan, Program, Seller, Setup, Terms, TestCa, Wire, basic, eventually, free_port, seller_text, shop};
 
 const PAYEE: Address = Address::repeat_byte(0x99);
 
@@ -15,12 +14,29 @@ fn selling(chain: &Chain) -> Seller {
 }
 
 #[test]
+fn no_metric_and_no_label_but_those_of_the_table() {
+    let chain = Chain::new();
+    let seller = selling(&chain);
+    let program = Program::start(Setup::new());
+    assert_eq!(program.get(&seller.url("/")).status, 200);
+    let table = tollpass::metrics::TABLE;
+    for (name, labels, _) in program.metrics().series {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s));
+        let row = table.iter().find(|r| r.name == name || Some(r.name) == base).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let strange: Vec<&String> = labels.keys().filter(|l| *l != "le" && !row.labels.contains(&l.as_str())).collect();
+        assert!(strange.is_empty(), "{name}: {strange:?}");
+    }
+}
+
+#[test]
 fn labels_do_not_grow_with_hosts_paths_callers_or_sellers() {
     let chain = Chain::new();
     let sellers = [selling(&chain), selling(&chain)];
     let names: Vec<String> = (0..12).map(|n| format!("stranger-{n}")).collect();
     let rows: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "t")).collect();
-    let program = Program::start(Setup::new().agents("default: bot, tokens: file:agents.yaml").file("agents.yaml", crate::proxy_agents::tokens(&rows)));
+    let program = Program::start(
+        Setup::new().agents("default: bot, tokens: file:agents.yaml").file("agents.yaml", crate::proxy_agents::tokens(&rows)),
+    );
     let traffic = |from: usize, to: usize| {
         for (n, name) in names.iter().enumerate().take(to).skip(from) {
             let url = format!("http://{}:{}/path-{n}?q={n}", ["localhost", "127.0.0.1"][n % 2], sellers[n % 2].port());
@@ -39,6 +55,28 @@ fn labels_do_not_grow_with_hosts_paths_callers_or_sellers() {
             let leaks = ["stranger", "path-", "localhost", "127.0.0.1", "0x", "METHOD"].iter().any(|s| value.contains(s));
             assert!(!leaks || label == "le" || label == "digest", "{name}{{{label}={value}}}");
         }
+    }
+}
+
+#[test]
+fn even_the_most_talkative_log_holds_no_secret_and_no_word_of_the_seller() {
+    let chain = Chain::new();
+    let seller = Seller::http(shop(&chain, Terms::v2(PAYEE, 10_000).with_error(seller_text()), |_| Plan::ok("SELLER-CANARY")));
+    let tokens = crate::proxy_agents::tokens(&[("bot", "token-canary")]);
+    let program = Program::start(Setup::new().env("RUST_LOG", "trace").agents("tokens: file:agents.yaml").file("agents.yaml", tokens));
+    let credentials = basic("bot", "token-canary");
+    let headers = format!("{credentials}Authorization: Bearer canary-bearer\r\nCookie: canary-cookie=1\r\nX-Api-Key: canary-key\r\n");
+    assert_eq!(program.request("POST", &seller.url("/report?ssn=canary-query"), &headers, b"canary-body").status, 200);
+    // Broken in a way that only the debug log tells.
+    let broken = Seller::http(|call| call.reply(402, "PAYMENT-REQUIRED: canary!\r\nX-Note: SELLER-CANARY\r\n", seller_text()));
+    assert_eq!(program.request("GET", &broken.url("/canary?canary"), &headers, b"").status, 402);
+    eventually("both are logged", || program.log().contains("\"outcome\":\"settled\"") && program.log().contains("\"level\":\"DEBUG\""));
+    let credential = seller.paid()[0].head.get("payment-signature").unwrap().to_owned();
+    let signature = crate::till::decode(&credential)["payload"]["signature"].as_str().unwrap().to_owned();
+    let basic = credentials.trim_end().rsplit(' ').next().unwrap();
+    let log = program.log();
+    for secret in ["canary", "CANARY", basic, &credential, &credential[..40], &signature, &signature[2..40], "ac0974bec39a17e3"] {
+        assert!(!log.contains(secret), "{secret} in the log at level trace:\n{log}");
     }
 }
 
@@ -64,7 +102,11 @@ fn the_health_listener_serves_probes_and_nothing_else() {
         assert_eq!(agent.request("GET", path, "Host: x\r\n", b"").status, 200, "{path}");
     }
     assert_eq!(agent.request("GET", "/anything", "Host: x\r\n", b"").status, 404);
-    assert_eq!(program.get(&format!("http://127.0.0.1:{port}/metrics")).reason(), "forbidden_address", "and no agent reaches it through us");
+    assert_eq!(
+        program.get(&format!("http://127.0.0.1:{port}/metrics")).reason(),
+        "forbidden_address",
+        "and no agent reaches it through us"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use alloy_primitives::Address;
 
-use crate::harness::{Act, Chain, Plan, Program, Receipt, Response, Seller, Setup, Terms, seller_text, shop};
+use crate::harness::{Act, Chain, Plan, Program, Receipt, Response, Seller, Setup, Terms, shop};
 
 const PAYEE: Address = Address::repeat_byte(0x77);
 

@@ -7,7 +7,6 @@ use alloy_primitives::Address;
 use crate::harness::{Chain, Plan, Program, Seller, Setup, Terms, eventually, shop};
 
 struct Running {
-    chain: Chain,
     seller: Seller,
     program: Program,
 }
@@ -20,7 +19,7 @@ impl Running {
     fn start(setup: Setup, prepare: impl FnOnce(&std::path::Path)) -> Self {
         let chain = Chain::new();
         let seller = Seller::http(shop(&chain, Terms::v2(Address::repeat_byte(0x88), 50_000), |_| Plan::ok("sold")));
-        Self { chain, seller, program: Program::start_with(setup, prepare) }
+        Self { seller, program: Program::start_with(setup, prepare) }
     }
 
     fn status(&self) -> u16 {
@@ -81,7 +80,11 @@ fn spend_counters_survive_a_reload() {
     let answer = running.program.get(&running.seller.url("/"));
     assert_eq!((answer.reason().as_str(), answer.json()["remaining_usd"].as_str()), ("cap_day", Some("0.02")));
     running.program.policy_set(&with_day("0.05"));
-    assert_eq!(running.program.get(&running.seller.url("/")).json()["remaining_usd"].as_str(), Some("0.00"), "below spent is nothing left, not less");
+    assert_eq!(
+        running.program.get(&running.seller.url("/")).json()["remaining_usd"].as_str(),
+        Some("0.00"),
+        "below spent is nothing left, not less"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use alloy_primitives::Address;
 
-use crate::harness::{Agent, Chain, Next, Plan, Program, Seller, Setup, Terms, basic, shop};
+use crate::harness::{Agent, Chain, Next, Plan, Program, Seller, Setup, Terms, shop};
 
 /// A seller that says 200 to everything.
 fn open_shop() -> Seller {
@@ -92,12 +92,19 @@ fn malformed_targets_are_refused_and_nothing_is_sent() {
     let seller = open_shop();
     let program = Program::start(Setup::new());
     let authority = seller.authority();
-    for target in [format!("http://user@{authority}/"), format!("http://user:pw@{authority}/"), format!("ftp://{authority}/"), "http://127.0.0.1:0/".into()] {
+    for target in [
+        format!("http://user@{authority}/"),
+        format!("http://user:pw@{authority}/"),
+        format!("ftp://{authority}/"),
+        "http://127.0.0.1:0/".into(),
+    ] {
         let mut agent = program.agent();
         agent.send(format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
         assert_eq!(agent.response().status, 400, "{target}");
     }
-    for bytes in ["GET http://[::1 HTTP/1.1\r\n\r\n", "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01 hello\r\n\r\n", "GET\r\n\r\n"] {
+    for bytes in
+        ["GET http://[::1 HTTP/1.1\r\n\r\n", "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01 hello\r\n\r\n", "GET\r\n\r\n"]
+    {
         let mut agent = program.agent();
         agent.send(bytes);
         if let Ok(answer) = agent.response_to("GET") {

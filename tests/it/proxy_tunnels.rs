@@ -5,11 +5,9 @@ use std::sync::mpsc::channel;
 
 use alloy_primitives::Address;
 
-use crate::harness::{Agent, Chain, Plan, Program, Seller, Setup, Terms, TestCa, basic, eventually, shop};
+use crate::harness::{Agent, Chain, Plan, Program, Seller, Setup, Terms, TestCa, eventually, shop};
 
 const PAYEE: Address = Address::repeat_byte(0x22);
-/// OBJECT IDENTIFIER prime256v1.
-const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
 /// A policy that could pay somebody, but nobody on loopback.
 const ELSEWHERE: &str = "version: 1\nagents:\n  bot:\n    caps: { per_payment: 1, day: 5 }\n    allow: [ { id: far, host: far.example, \
@@ -50,7 +48,13 @@ fn an_inner_host_that_differs_is_421() {
     let TlsShop { seller, chain, ca, .. } = tls_shop();
     let program = Program::start(Setup::new().roots(&ca.pem));
     let port = seller.port();
-    let hosts = ["other.example".to_owned(), format!("other.example:{port}"), format!("127.0.0.1:{port}"), "localhost:1".into(), format!("localhost:{port}@x")];
+    let hosts = [
+        "other.example".to_owned(),
+        format!("other.example:{port}"),
+        format!("127.0.0.1:{port}"),
+        "localhost:1".into(),
+        format!("localhost:{port}@x"),
+    ];
     for host in hosts {
         let answer = inside(&program, "localhost", port).request("GET", "/", &format!("Host: {host}\r\n"), b"");
         assert_eq!((answer.status, answer.reason().as_str()), (421, "misdirected"), "{host}");
@@ -98,7 +102,10 @@ fn an_http_1_0_connect_without_host_opens_a_tunnel() {
 
 #[test]
 fn bytes_sent_right_behind_a_connect_are_not_lost() {
-    let seller = Seller::http(|call| call.reply(200, "", call.head.target().to_owned()));
+    let seller = Seller::http(|call| {
+        let target = call.head.target().to_owned();
+        call.reply(200, "", target)
+    });
     for policy in [None, Some(ELSEWHERE)] {
         let program = Program::start(policy.map_or_else(Setup::new, |p| Setup::new().policy(p)));
         let mut agent = program.agent();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::harness::{Agent, Next, Program, Response, Seller, Setup, TestCa, basic, free_port};
+use crate::harness::{Next, Program, Response, Seller, Setup, TestCa, basic, free_port};
 
 fn ok() -> Seller {
     Seller::http(|call| call.reply(200, "", "ok"))
@@ -138,7 +138,18 @@ fn s16_loopback_is_refused_unless_allowed_however_it_is_written() {
     let seller = ok();
     let port = seller.port();
     let program = Program::start(guarded());
-    let hosts = ["127.0.0.1", "localhost", "LOCALHOST.", "127.0.0.2", "[::ffff:127.0.0.1]", "[::1]", "2130706433", "0x7f000001", "127.1", "0177.0.0.1"];
+    let hosts = [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST.",
+        "127.0.0.2",
+        "[::ffff:127.0.0.1]",
+        "[::1]",
+        "2130706433",
+        "0x7f000001",
+        "127.1",
+        "0177.0.0.1",
+    ];
     for host in hosts {
         for answer in both_ways(&program, &format!("{host}:{port}")) {
             // A spelling that no resolver takes is as good.
@@ -167,7 +178,17 @@ fn s16_metadata_and_link_local_are_refused_whatever_is_allowed() {
     let mut setup = Setup::new();
     setup.upstream = "allow_private: true, allow_cidrs: [\"169.254.0.0/16\"], connect: 2s".into();
     let program = Program::start(setup);
-    for host in ["169.254.169.254", "169.254.1.1", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[fe80::1]", "[fd00:ec2::254]", "0.0.0.0", "[::]", "224.0.0.1"] {
+    for host in [
+        "169.254.169.254",
+        "169.254.1.1",
+        "[::ffff:169.254.169.254]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+        "0.0.0.0",
+        "[::]",
+        "224.0.0.1",
+    ] {
         for answer in both_ways(&program, &format!("{host}:80")) {
             expect(&answer, 403, "forbidden_address", "destination_ip_prohibited");
         }
@@ -177,7 +198,8 @@ fn s16_metadata_and_link_local_are_refused_whatever_is_allowed() {
 #[test]
 fn s16_our_own_listeners_are_refused_whatever_is_allowed() {
     let program = Program::start(Setup::new());
-    let mut hosts = vec!["127.0.0.1".to_owned(), "localhost".into(), "127.9.9.9".into(), "[::ffff:127.0.0.1]".into(), "[::1]".into(), "0.0.0.0".into()];
+    let mut hosts =
+        vec!["127.0.0.1".to_owned(), "localhost".into(), "127.9.9.9".into(), "[::ffff:127.0.0.1]".into(), "[::1]".into(), "0.0.0.0".into()];
     if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         hosts.push(name.trim().to_owned());
     }
@@ -199,7 +221,9 @@ fn s16_our_own_listeners_are_refused_whatever_is_allowed() {
 #[test]
 fn upstream_connections_are_not_shared_between_agents() {
     let seller = Seller::http(|call| call.reply(200, "", call.connection.to_string()));
-    let program = Program::start(Setup::new().agents("tokens: file:agents.yaml").file("agents.yaml", crate::proxy_agents::tokens(&[("bot", "a"), ("other", "b")])));
+    let program = Program::start(
+        Setup::new().agents("tokens: file:agents.yaml").file("agents.yaml", crate::proxy_agents::tokens(&[("bot", "a"), ("other", "b")])),
+    );
     let ask = |user: &str, password: &str| program.request("GET", &seller.url("/"), &basic(user, password), b"").text();
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..6 {

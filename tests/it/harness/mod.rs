@@ -11,11 +11,11 @@ mod x402;
 use std::time::{Duration, Instant};
 
 pub(crate) use agent::{Agent, Response, basic};
-pub(crate) use chain::{Chain, Transfer};
-pub(crate) use program::{Metrics, Program, Setup, payer};
-pub(crate) use seller::{Call, Next, Seen, Seller, seller_text};
+pub(crate) use chain::Chain;
+pub(crate) use program::{Program, Setup, payer};
+pub(crate) use seller::{Call, Next, Seller, seller_text};
 pub(crate) use tls::TestCa;
-pub(crate) use wire::{Head, Wire, free_port, sha256, unchunk};
+pub(crate) use wire::{Wire, free_port, sha256};
 pub(crate) use x402::{Act, Plan, Receipt, Terms, Visit, X402, challenge, shop};
 
 /// Nothing in these tests legitimately takes longer.

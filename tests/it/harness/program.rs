@@ -123,11 +123,6 @@ impl Setup {
         self
     }
 
-    pub(crate) fn more(mut self, lines: &str) -> Self {
-        self.more = lines.into();
-        self
-    }
-
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
         self
@@ -325,11 +320,6 @@ impl Program {
             status.is_some()
         });
         status.unwrap()
-    }
-
-    /// True while the process lives.
-    pub(crate) fn alive(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 
     /// Resident memory in KiB.

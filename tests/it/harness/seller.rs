@@ -3,7 +3,7 @@
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
 
@@ -12,9 +12,6 @@ use super::wire::{Head, Wire, sha256};
 /// One request as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    pub(crate) at: Instant,
-    /// Which connection it came on, counted from 0.
-    pub(crate) connection: usize,
     pub(crate) head: Head,
     /// SHA-256 of the body, if the seller read it whole.
     pub(crate) body: Option<[u8; 32]>,
@@ -136,7 +133,10 @@ impl Seller {
 
     /// No HTTP at all: the closure gets the connection before anything was read.
     pub(crate) fn tcp(handler: impl Fn(&mut Wire) + Send + Sync + 'static) -> Self {
-        Self::accept(false, move |mut wire, _, _| handler(&mut wire))
+        Self::accept(false, move |mut wire, _, _| {
+            handler(&mut wire);
+            wire.shutdown(Shutdown::Both);
+        })
     }
 
     fn accept(tls: bool, handler: impl Fn(Wire, &Shared, usize) + Send + Sync + 'static) -> Self {
@@ -212,7 +212,7 @@ impl Drop for Seller {
 fn serve(mut wire: Wire, shared: &Shared, connection: usize, handler: &impl Fn(&mut Call<'_>) -> Next) {
     wire.set_read_timeout(Duration::from_secs(120));
     while let Ok(Some(head)) = wire.head() {
-        let seen = Seen { at: Instant::now(), connection, head: head.clone(), body: None, body_len: 0 };
+        let seen = Seen { head: head.clone(), body: None, body_len: 0 };
         let number = {
             let mut all = shared.seen.lock().unwrap();
             all.push(seen);

@@ -122,11 +122,7 @@ pub(crate) struct Payment {
     pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) value: U256,
-    pub(crate) valid_after: u64,
-    pub(crate) valid_before: u64,
     pub(crate) nonce: B256,
-    /// The header value as it came.
-    pub(crate) credential: String,
 }
 
 /// A valid paid request, for the closure that decides what to do with it.
@@ -137,8 +133,6 @@ pub(crate) struct Visit {
     pub(crate) payment: Payment,
     /// How many paid requests came before this one.
     pub(crate) before: usize,
-    /// True if the nonce was settled by an earlier request.
-    pub(crate) used: bool,
 }
 
 /// What a seller says about the settlement.
@@ -225,8 +219,7 @@ where
             Some(Ok(payment)) => payment,
         };
         let before = paid.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-        let used = chain.used(payment.from, payment.nonce);
-        let visit = Visit { head: call.head.clone(), body, payment, before, used };
+        let visit = Visit { head: call.head.clone(), body, payment, before };
         let plan = plan(&visit);
         act(call, &chain, &terms, &visit.payment, plan)
     }
@@ -338,16 +331,7 @@ fn check(credential: &str, version: X402, terms: &Terms) -> Result<Payment, Stri
     if recover(&message, payload["signature"].as_str().unwrap_or_default()) != Some(message.from) {
         return Err(fail("invalid_exact_evm_payload_signature"));
     }
-    Ok(Payment {
-        version,
-        from: message.from,
-        to: message.to,
-        value: message.value,
-        valid_after: message.validAfter.to(),
-        valid_before: message.validBefore.to(),
-        nonce: message.nonce,
-        credential: credential.to_owned(),
-    })
+    Ok(Payment { version, from: message.from, to: message.to, value: message.value, nonce: message.nonce })
 }
 
 /// Who signed, as the token contract computes it: 65 bytes, low s, v 27 or 28.
