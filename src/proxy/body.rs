@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::exchange::PaidBody;
-use super::replay::Tee;
+use super::replay::{Tee, Upload};
 
 /// Any failure while a body streams.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -125,8 +125,8 @@ pub(super) enum SellerBody {
     Agent(Incoming, Arc<AtomicU64>),
     /// The agent's, kept while it passes.
     Tee(Tee),
-    /// A kept one, sent again. Chunks share memory with the kept copy.
-    Kept(VecDeque<Bytes>),
+    /// A kept one, sent again.
+    Kept(Upload),
 }
 
 impl Body for SellerBody {
@@ -142,7 +142,7 @@ impl Body for SellerBody {
                 frame.map_err(Into::into)
             }
             Self::Tee(body) => Pin::new(body).poll_frame(cx),
-            Self::Kept(chunks) => Poll::Ready(chunks.pop_front().map(|c| Ok(Frame::data(c)))),
+            Self::Kept(upload) => Poll::Ready(upload.chunks.pop_front().map(|c| Ok(Frame::data(c)))),
         }
     }
 
@@ -151,7 +151,7 @@ impl Body for SellerBody {
             Self::Empty => true,
             Self::Agent(body, _) => body.is_end_stream(),
             Self::Tee(body) => body.is_end_stream(),
-            Self::Kept(chunks) => chunks.is_empty(),
+            Self::Kept(upload) => upload.chunks.is_empty(),
         }
     }
 
@@ -160,7 +160,7 @@ impl Body for SellerBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Agent(body, _) => body.size_hint(),
             Self::Tee(body) => body.size_hint(),
-            Self::Kept(chunks) => SizeHint::with_exact(chunks.iter().map(|c| c.len() as u64).sum()),
+            Self::Kept(upload) => SizeHint::with_exact(upload.chunks.iter().map(|c| c.len() as u64).sum()),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::exchange::{Exchange, Failure, Head};
 use super::headers;
 use super::paywall::{Challenged, read_challenge};
 use super::record;
+use super::replay::Upload;
 use super::upstream::{SendError, Target};
 use crate::ledger::{Commitment, Outcome};
 use crate::metrics::PaymentOutcome;
@@ -32,7 +33,7 @@ pub(super) struct Again {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
-    pub(super) body: VecDeque<Bytes>,
+    pub(super) body: Upload,
 }
 
 /// One challenged request with all that is needed to pay for it.
@@ -53,7 +54,7 @@ const ATTACH_PAUSE: Duration = Duration::from_millis(50);
 
 impl Paid {
     /// Runs the whole exchange; every way out tells the waiter, the log and the metrics.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         for _ in 0..ATTACH_TRIES {
             let wanted = || self.exchange.wanted();
             match self.proxy.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
@@ -90,7 +91,7 @@ impl Paid {
         self.exchange.when_gone(move || ledger.waiter_gone(&id));
     }
 
-    async fn pay(&self, payment: Payment) {
+    async fn pay(&mut self, payment: Payment) {
         let Payment { mut commitment, credential, offer, again, unheard } = payment;
         self.register(&commitment);
         // Counted once per purchase, whatever becomes of it later: the ledger has its present state.
@@ -111,9 +112,11 @@ impl Paid {
     }
 
     /// Sends once more, on a connection of its own, with the payment and without following redirects.
-    async fn send(&self, commitment: &mut Commitment, credential: (HeaderName, HeaderValue)) -> Result<Response<Incoming>, Reason> {
+    async fn send(&mut self, commitment: &mut Commitment, credential: (HeaderName, HeaderValue)) -> Result<Response<Incoming>, Reason> {
         let mut sender = self.proxy.dialer.http(&self.target).await?;
-        let body = if self.request.body.is_empty() { SellerBody::Empty } else { SellerBody::Kept(self.request.body.clone()) };
+        // It leaves with this request, so that its room is free again once it is written.
+        let body = std::mem::take(&mut self.request.body);
+        let body = if body.chunks.is_empty() { SellerBody::Empty } else { SellerBody::Kept(body) };
         let mut request = Request::new(body);
         *request.method_mut() = self.request.method.clone();
         *request.uri_mut() = self.request.uri.clone();

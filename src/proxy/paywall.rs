@@ -19,7 +19,7 @@ use super::exchange::{Exchange, Failure, Waiting};
 use super::headers;
 use super::paid::{Again, Paid};
 use super::record;
-use super::replay::{NotKept, Replay};
+use super::replay::{NotKept, Replay, Upload};
 use super::server::Connection;
 use super::upstream::Target;
 use crate::payment::{Challenge, Reason};
@@ -201,16 +201,16 @@ async fn pay(
         Err(NotKept::Broken) => return Err(Failure::Broken(Reason::BadRequest)),
     };
     let mut hash = Sha256::new();
-    body.iter().for_each(|chunk| hash.update(chunk));
+    body.chunks.iter().for_each(|chunk| hash.update(chunk));
     let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);
     (ask.key, ask.likeness) = key.finish(&headers, &hash.finalize().into());
     let again = Again { method: request.method, uri: request.uri, headers, body };
     start(conn, ask, challenge, target.clone(), again, started).await
 }
 
-async fn finish_upload(body: Option<&Replay>) -> Result<VecDeque<Bytes>, NotKept> {
+async fn finish_upload(body: Option<&Replay>) -> Result<Upload, NotKept> {
     match body {
-        None => Ok(VecDeque::new()),
+        None => Ok(Upload::default()),
         Some(body) => tokio::time::timeout(UPLOAD_DEADLINE, body.finish()).await.unwrap_or(Err(NotKept::Broken)),
     }
 }

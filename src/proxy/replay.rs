@@ -37,6 +37,24 @@ impl Budget {
     }
 }
 
+/// A whole body, ready to be sent again, and the room it takes until it is gone.
+#[derive(Default)]
+pub(super) struct Upload {
+    pub(super) chunks: VecDeque<Bytes>,
+    _room: Option<Room>,
+}
+
+struct Room {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
+    }
+}
+
 /// The kept body of one request.
 pub(super) struct Replay {
     state: Arc<Mutex<State>>,
@@ -93,8 +111,8 @@ impl Replay {
         Tee { state: self.state.clone() }
     }
 
-    /// Stops feeding the first connection and reads the agent's body to its end.
-    pub(super) async fn finish(&self) -> Result<VecDeque<Bytes>, NotKept> {
+    /// Stops feeding the first connection and reads the agent's body to its end. Gives the body away.
+    pub(super) async fn finish(&self) -> Result<Upload, NotKept> {
         let waker = {
             let mut state = lock(&self.state);
             state.taken_over = true;
@@ -166,14 +184,15 @@ impl State {
         self.budget.give(std::mem::take(&mut self.kept));
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<VecDeque<Bytes>, NotKept>> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<Upload, NotKept>> {
         loop {
             if !self.repeatable {
                 return Poll::Ready(Err(NotKept::TooLarge));
             }
             if self.ended {
                 self.seal();
-                return Poll::Ready(Ok(self.chunks.clone()));
+                let room = Room { budget: self.budget.clone(), bytes: std::mem::take(&mut self.kept) };
+                return Poll::Ready(Ok(Upload { chunks: std::mem::take(&mut self.chunks), _room: Some(room) }));
             }
             if let Some(Err(_)) = std::task::ready!(self.poll_next(cx)) {
                 return Poll::Ready(Err(NotKept::Broken));
