@@ -167,24 +167,53 @@ fn an_early_402_is_not_lost_when_the_seller_resets() {
 }
 
 #[test]
-fn bodies_share_one_memory_budget_and_give_it_back() {
+fn kept_bodies_share_one_budget_of_memory_and_give_it_back() {
+    const SIZE: usize = 700 << 10;
     let chain = Chain::new();
-    let seller = Seller::http(shop(&chain, Terms::v2(PAYEE, 10_000), |_| Plan::ok("sold")));
-    let program = Program::start(Setup::new().upstream("replay_limit: 1MiB, replay_memory: 1MiB"));
-    let body = noise(700 << 10);
-    for n in 1..=5 {
-        assert_eq!(program.request("POST", &seller.url("/"), "", &body).status, 200, "round {n}");
-    }
-    // Two at once do not fit: the second passes but cannot be paid.
-    let mut first = program.agent();
-    first.send(format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", seller.url("/"), body.len()));
-    first.send(&body[..body.len() - 1]);
-    crate::harness::eventually("the second body finds no room", || {
-        let answer = program.request("POST", &seller.url("/"), "", &body);
-        answer.status == 402 && answer.reason() == "body_not_replayable"
+    let (paid, arrived) = channel();
+    let told = Mutex::new(paid);
+    let gate = crate::till::Gate::default();
+    let opened = gate.clone();
+    let pay = shop(&chain, Terms::v2(PAYEE, 10_000), move |visit| {
+        if visit.head.target() == "/slow" {
+            opened.pass();
+        }
+        Plan::ok("sold")
     });
-    first.send(&body[body.len() - 1..]);
+    let seller = Seller::http(move |call| {
+        if call.head.target() != "/free" {
+            return pay(call);
+        }
+        // Most of it is here, and so in the proxy's memory too.
+        call.wire.exactly(SIZE - 1).unwrap();
+        told.lock().unwrap().send(()).unwrap();
+        call.wire.exactly(1).unwrap();
+        call.raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        Next::Close
+    });
+    let program = Program::start(Setup::new().upstream("replay_limit: 1MiB, replay_memory: 1MiB"));
+    let body = noise(SIZE);
+    let post = |path: &str| program.request("POST", &seller.url(path), "", &body);
+    let free_again = || crate::harness::eventually("there is room again", || post("/").status == 200);
+    for _ in 0..5 {
+        free_again();
+    }
+    // While one upload is under way, a second one passes but cannot be paid.
+    let mut first = program.agent();
+    first.send(format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\n\r\n", seller.url("/free")));
+    first.send(&body[..SIZE - 1]);
+    arrived.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(post("/").reason(), "body_not_replayable");
+    first.send(&body[SIZE - 1..]);
     assert_eq!(first.response().status, 200);
+    free_again();
+    // A paid upload whose agent left still takes its room until it is written, and no longer.
+    let mut gone = program.agent();
+    gone.send(Agent::request_bytes("POST", &seller.url("/slow"), "", &body));
+    crate::harness::eventually("it is paid", || seller.paid().last().is_some_and(|s| s.head.target() == "/slow" && s.body.is_some()));
+    drop(gone);
+    free_again();
+    gate.open();
 }
 
 #[test]
@@ -211,6 +240,23 @@ fn answers_without_a_body_stay_without_one() {
     for status in [204, 304, 200] {
         let answer = agent.get(&seller.url(&format!("/{status}")));
         assert_eq!((answer.status, answer.body.len(), answer.head.get("etag")), (status, 0, Some("\"x\"")));
+    }
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_arrives_whole() {
+    let body = noise(300_000);
+    let sent = body.clone();
+    let seller = Seller::http(move |call| {
+        call.raw([b"HTTP/1.0 200 OK\r\nContent-Type: x/y\r\n\r\n", &sent[..]].concat());
+        Next::Close
+    });
+    let program = Program::start(Setup::new());
+    let mut agent = program.agent();
+    for _ in 0..2 {
+        let answer = agent.get(&seller.url("/"));
+        assert_eq!((answer.status, answer.complete), (200, true));
+        assert_eq!(sha256(&answer.body), sha256(&body));
     }
 }
 

@@ -106,7 +106,8 @@ fn a_challenge_cut_short_is_cut_short_for_the_agent_too() {
         ));
         Next::Close
     });
-    let mut agent = Program::start(Setup::new()).agent();
+    let program = Program::start(Setup::new());
+    let mut agent = program.agent();
     agent.send(Agent::request_bytes("GET", &seller.url("/"), "", b""));
     // Nothing at all is as good: it is an error for the agent, never a short body that looks whole.
     assert!(!agent.response_to("GET").is_ok_and(|answer| answer.complete));
