@@ -57,6 +57,14 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub fn hit(name: &str) {
+    if is_wanted(name) {
+        die();
+    }
+}
+
+/// Counts a visit; true if it is the one the environment names.
+#[cfg(feature = "failpoints")]
+fn is_wanted(name: &str) -> bool {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -68,12 +76,15 @@ pub fn hit(name: &str) {
         let (name, nth) = text.split_once(':').unwrap_or((&text, "1"));
         Some((name.to_owned(), nth.parse().ok()?))
     });
-    let Some((wanted, nth)) = wanted else { return };
-    if wanted == name && VISITS.fetch_add(1, Ordering::SeqCst) + 1 == *nth {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        loop {
-            std::thread::park();
-        }
+    let Some((wanted, nth)) = wanted else { return false };
+    wanted == name && VISITS.fetch_add(1, Ordering::SeqCst) + 1 == *nth
+}
+
+#[cfg(feature = "failpoints")]
+fn die() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    loop {
+        std::thread::park();
     }
 }
 
@@ -81,24 +92,19 @@ pub fn hit(name: &str) {
 /// steps, such as "the first byte left, nothing came back yet". Without the feature it is the future itself.
 #[cfg(feature = "failpoints")]
 pub(crate) async fn after_start<F: Future>(name: &'static str, future: F) -> F::Output {
+    let wanted = is_wanted(name);
     let mut future = std::pin::pin!(future);
     tokio::select! {
         biased;
-        output = future.as_mut() => return output,
-        () = tokio::time::sleep(std::time::Duration::from_millis(100)), if armed(name) => hit(name),
+        output = future.as_mut() => output,
+        () = tokio::time::sleep(std::time::Duration::from_millis(100)), if wanted => die(),
     }
-    future.await
 }
 
 /// See the other form.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) async fn after_start<F: Future>(_name: &'static str, future: F) -> F::Output {
     future.await
-}
-
-#[cfg(feature = "failpoints")]
-fn armed(name: &str) -> bool {
-    std::env::var("TOLLPASS_FAILPOINT").is_ok_and(|text| text.split(':').next() == Some(name))
 }
 
 #[cfg(test)]

@@ -48,8 +48,6 @@ reasons! {
     // (0) gates, M3.4
     /// The ledger cannot be written, so nothing is paid.
     LedgerUnavailable = "ledger_unavailable", Soon;
-    /// Another process holds the ledger; this one forwards unpaid until it takes over.
-    LedgerHandover = "ledger_handover", Soon;
     /// The clock jumped; an operator or the co-signer has to confirm the time.
     ClockUnsure = "clock_unsure", Soon;
     /// No policy names this agent.

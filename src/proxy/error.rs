@@ -33,7 +33,6 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         R::TooManyConnections => (S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
         R::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error"),
         R::LedgerUnavailable
-        | R::LedgerHandover
         | R::ClockUnsure
         | R::UnknownAgent
         | R::MethodNotPayable
@@ -108,6 +107,15 @@ pub(super) fn failure(reason: Reason) -> Response<AgentBody> {
         response.headers_mut().insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tollpass\", charset=\"UTF-8\""));
     }
     response
+}
+
+/// The whole answer to a connection over the limit: written without a task, a buffer or a look at what it wants.
+pub(super) fn too_many_connections() -> String {
+    let reason = Reason::TooManyConnections;
+    let (status, error) = meaning(reason);
+    format!(
+        "HTTP/1.1 {status}\r\nproxy-status: tollpass; error={error}; details=\"{reason}\"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
 }
 
 /// A refused payment, as the agent sees it: 402 with every violation.

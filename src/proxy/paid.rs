@@ -143,6 +143,7 @@ impl Paid {
         let mut head = Head::from(&challenged.head);
         headers::clean_response(&mut head.headers);
         let good = head.status.as_u16() < 400;
+        let unserved = (head.status == 402).then_some(Reason::NotAcceptedBySeller);
         if !good {
             // A final answer of 400 and above leaves an orphan (M1.1), and an agent that repeats at once must find it: it
             // joins until this exchange is over.
@@ -155,7 +156,7 @@ impl Paid {
             outcome = self.lose(&mut commitment);
         }
         self.exchange.finish(complete);
-        self.conclude(&commitment, offer, outcome, unheard, None);
+        self.conclude(&commitment, offer, outcome, unheard, unserved);
         self.hand_out(commitment, good && complete).await;
     }
 

@@ -23,7 +23,7 @@ pub(super) fn payment(ask: &Ask, purchase: &Purchase, outcome: PaymentOutcome, r
     };
     telemetry::payment_line(&request(ask, &host, &purchase.policy_digest, took), &terms, outcome);
     if let Some(reason) = reason {
-        tracing::warn!(purchase = %purchase.id, agent = %ask.agent, host, %reason, "a paid request got no answer; the amount stays spent");
+        tracing::warn!(purchase = %purchase.id, agent = %ask.agent, host, %reason, "a paid request was not served; the amount stays spent");
     }
 }
 

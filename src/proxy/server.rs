@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use super::Proxy;
 use super::agent::{self, Caller};
 use super::body::AgentBody;
+use super::error;
 use super::forward;
 use super::io::{AgentIo, Unflushed};
 use super::upstream::{Pool, Route, Sender, Target};
@@ -199,8 +200,9 @@ pub(crate) async fn run(
 
 fn spawn(proxy: &Arc<Proxy>, worker: &Arc<Worker>, stream: TcpStream, peer: IpAddr, stop: watch::Receiver<bool>) {
     let Some(slot) = proxy.connections.enter(worker.open.clone()) else {
-        // Closing at once is the only answer that costs nothing.
-        tracing::warn!("too many connections: one was closed (limits.connections)");
+        // A fresh socket takes these few bytes without waiting; if not, closing is answer enough.
+        let _ = stream.try_write(error::too_many_connections().as_bytes());
+        tracing::warn!("too many connections: one was turned away (limits.connections)");
         return;
     };
     let _ = stream.set_nodelay(true);

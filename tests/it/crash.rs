@@ -62,6 +62,8 @@ fn kill_at(failpoint: &'static str, settles: bool) -> Row {
             last = till.get("/x");
         }
     }
+    // What only follows an exchange is written a moment later.
+    eventually("the books are closed", || rows(&till.program).iter().all(|r| ["settled", "lost"].contains(&r.state.as_str())));
     let (all, transfers) = (rows(&till.program), till.chain.count());
     let case = format!("{failpoint}, settles: {settles}");
     assert!(transfers <= 1, "{case}: {transfers} transfers");

@@ -228,14 +228,17 @@ fn upstream_failures_have_a_status_and_a_reason() {
 }
 
 #[test]
-fn connections_over_the_limit_are_closed_and_places_come_back() {
+fn connections_over_the_limit_are_turned_away_and_places_come_back() {
     let (seller, program) = (echo(), Program::start(Setup::new().limits("connections: 4")));
     let mut held: Vec<Agent> = (0..4).map(|_| program.agent()).collect();
     for agent in &mut held {
         assert_eq!(agent.get(&seller.url("/")).status, 200);
     }
     let mut fifth = program.agent();
-    assert!(fifth.is_closed());
+    assert_eq!(
+        fifth.head().unwrap().get("proxy-status"),
+        Some("tollpass; error=connection_limit_reached; details=\"too_many_connections\"")
+    );
     drop(held);
     eventually("a place is free again", || {
         let mut agent = program.agent();

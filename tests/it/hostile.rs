@@ -1,5 +1,6 @@
 //! Sellers that lie, stall, overload or cheat: what the agent sees, what the chain counts, what the books say.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +12,10 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Act, Call, Chain, Next, Plan, Program, Receipt, Response, Seller, Setup, Terms, X402, challenge, eventually, payer, seller_text,
+    Act, Agent, Call, Chain, Next, Plan, Program, Receipt, Response, Seller, Setup, Terms, X402, challenge, eventually, payer, seller_text,
     sha256, shop,
 };
-use crate::till::{CENT, Till, decode, hang_up, other_payee, payee, rows};
+use crate::till::{CENT, Till, decode, hang_up, other_payee, payee, rows, try_get};
 
 const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 
@@ -189,7 +190,7 @@ fn a_challenge_that_is_wrong_as_a_whole_goes_back_untouched() {
     let good = Terms::v2(payee(), CENT).json().to_string();
     let v1 = Terms::v1(payee(), CENT).answer().1;
     let twice = good.replacen("\"accepts\":", "\"accepts\":[],\"accepts\":", 1);
-    let odd = (0..3).map(|n| format!("{}{}", &good[..good.len() - 1], format!(",\"x\":\"{}\"}}", "?>~".repeat(n + 1))));
+    let odd = (0..3).map(|n| format!("{},\"x\":\"{}\"}}", &good[..good.len() - 1], "?>~".repeat(n + 1)));
     let url_safe = odd.map(|t| URL_SAFE.encode(t)).find(|t| t.contains(['-', '_'])).unwrap();
     let line = |value: &str| format!("PAYMENT-REQUIRED: {value}\r\n");
     let encoded = STANDARD.encode(&good);
@@ -240,8 +241,7 @@ fn base64_without_padding_or_between_blanks_is_read() {
         }
         terms
     };
-    let (chain, counted) = (Chain::new(), Chain::new());
-    let _ = chain;
+    let counted = Chain::new();
     let sold = counted.clone();
     let seller = Seller::http(move |call| {
         if call.head.has("payment-signature") {
@@ -358,7 +358,7 @@ fn an_endless_402_streams_until_the_agent_has_enough() {
     let program = Program::start(Setup::new());
     let grown = growth(&program, || {
         let mut agent = program.agent();
-        agent.send(crate::harness::Agent::request_bytes("GET", &seller.url("/x"), "", b""));
+        agent.send(Agent::request_bytes("GET", &seller.url("/x"), "", b""));
         assert_eq!(agent.head().unwrap().status(), 402);
         let mut read = 0;
         while read < 32 << 20 {
@@ -489,11 +489,8 @@ fn a_price_or_payee_that_changes_on_the_retry_is_not_paid_then() {
 #[test]
 fn a_new_price_past_the_cap_is_refused_and_the_old_one_stays_spent() {
     let chain = Chain::new();
-    let seller = Seller::http(move |call| {
-        let price = if call.head.has("payment-signature") { CENT } else { CENT * 2 };
-        let first = call.number < 2;
-        challenge(call, &Terms::v2(payee(), if first { CENT } else { price * 2 }))
-    });
+    // Challenge and answer to the payment at one cent; three from then on.
+    let seller = Seller::http(|call| challenge(call, &Terms::v2(payee(), if call.number < 2 { CENT } else { 3 * CENT })));
     let till = Till { chain, seller, program: Program::start(Setup::new().caps("per_payment: 0.02, day: 0.03")) };
     assert_eq!(till.get("/x").status, 402);
     assert_eq!(till.get("/x").reason(), "cap_per_payment");
@@ -507,8 +504,7 @@ fn a_402_for_ever_costs_one_purchase_and_one_nonce() {
     for _ in 0..6 {
         assert_eq!(till.get("/x").status, 402);
     }
-    let shown: std::collections::HashSet<_> =
-        till.seller.paid().iter().map(|s| s.head.get("payment-signature").unwrap().to_owned()).collect();
+    let shown: HashSet<_> = till.seller.paid().iter().map(|s| s.head.get("payment-signature").unwrap().to_owned()).collect();
     assert_eq!((till.seller.paid().len(), shown.len(), till.chain.count()), (6, 1, 0));
     till.states(&["open"]);
     till.spent(CENT);
@@ -542,7 +538,7 @@ fn whatever_breaks_after_the_payment_the_amount_is_spent_once() {
         for settle in [true, false] {
             let setup = Setup::new().upstream("first_byte: 300ms");
             let till = Till::new(setup, move |_| if settle { Plan::settle(act()) } else { Plan::keep(act()) }.receipt(Receipt::None));
-            let got = crate::till::try_get(till.program.proxy(), &till.url("/x"), "");
+            let got = try_get(till.program.proxy(), &till.url("/x"), "");
             let status = got.as_ref().map_or(0, |r| r.status);
             assert!(statuses.contains(&status), "{what}: {got:?}");
             assert!(status != 200 || !got.as_ref().unwrap().complete, "{what}");
@@ -553,7 +549,7 @@ fn whatever_breaks_after_the_payment_the_amount_is_spent_once() {
             till.spent(CENT);
             // The client repeats; the same purchase, whatever comes of it.
             for _ in 0..2 {
-                let _ = crate::till::try_get(till.program.proxy(), &till.url("/x"), "");
+                let _ = try_get(till.program.proxy(), &till.url("/x"), "");
             }
             assert_eq!(till.chain.count(), usize::from(settle), "{what}");
             till.spent(CENT);
@@ -726,7 +722,7 @@ fn many_hostile_pages_together_stay_inside_one_budget() {
             3 => Act::Answer(500, String::new(), Vec::new()),
             _ => Act::Challenge(Terms::v2(payee(), CENT)),
         };
-        if kind % 2 == 0 { Plan::settle(act) } else { Plan::keep(act) }.receipt(Receipt::None)
+        if kind.is_multiple_of(2) { Plan::settle(act) } else { Plan::keep(act) }.receipt(Receipt::None)
     });
     let till = Arc::new(till);
     let buyers: Vec<_> = (0..10)
@@ -735,7 +731,7 @@ fn many_hostile_pages_together_stay_inside_one_budget() {
             std::thread::spawn(move || {
                 for n in 0..6 {
                     let url = till.url(&format!("/{}/{}", n % 3, buyer * 3 + n % 3));
-                    let _ = crate::till::try_get(till.program.proxy(), &url, "");
+                    let _ = try_get(till.program.proxy(), &url, "");
                 }
             })
         })

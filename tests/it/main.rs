@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod demo;
+mod docs;
 mod durability;
 mod edge_body;
 mod edge_http;
@@ -10,6 +12,15 @@ mod edge_operator;
 mod edge_tunnel;
 mod harness;
 mod hostile;
+mod layering;
 mod money;
-mod proxy_basics;
+mod proxy_agents;
+mod proxy_bodies;
+mod proxy_challenges;
+mod proxy_operator;
+mod proxy_refusals;
+mod proxy_reload;
+mod proxy_requests;
+mod proxy_tunnels;
+mod proxy_upstream;
 mod till;

@@ -29,6 +29,10 @@ pub(crate) const fn payer() -> Address {
 /// What to write into the files. Every part has a default that pays generously on loopback.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    /// Where the proxy listens.
+    pub(crate) proxy: String,
+    /// Further keys of `listen`, after a comma.
+    pub(crate) listen: String,
     /// Inside of `tls: { … }`.
     pub(crate) tls: String,
     /// Inside of `agents: { … }`.
@@ -59,6 +63,8 @@ impl Setup {
     /// One agent `bot`, allowed to buy from loopback sellers.
     pub(crate) fn new() -> Self {
         Self {
+            proxy: "127.0.0.1:0".into(),
+            listen: String::new(),
             tls: "intercept: allowed".into(),
             agents: "default: bot".into(),
             upstream: "allow_private: true".into(),
@@ -139,9 +145,9 @@ impl Setup {
 
     fn write(&self, dir: &Path) {
         let roots = if self.roots.is_some() { ", extra_roots: [roots.pem]" } else { "" };
-        let Self { tls, agents, upstream, limits, drain, more, policy_path, .. } = self;
+        let Self { proxy, listen, tls, agents, upstream, limits, drain, more, policy_path, .. } = self;
         let config = format!(
-            "version: 1\nlisten: {{ proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }}\nstate: state\nledger: {{ store: sqlite, ephemeral: accept }}\n\
+            "version: 1\nlisten: {{ proxy: {proxy}, admin: 127.0.0.1:0{listen} }}\nstate: state\nledger: {{ store: sqlite, ephemeral: accept }}\n\
              policy: {policy_path}\ntls: {{ {tls}{roots} }}\nagents: {{ {agents} }}\nsigner: {{ local: {{ key: env:TOLLPASS_DEV_KEY }} }}\n\
              upstream: {{ {upstream} }}\nlimits: {{ {limits} }}\ndrain: {{ {drain} }}\n{more}"
         );

@@ -25,16 +25,28 @@ impl TestCa {
 
     /// A server configuration for these names or addresses, and its certificate.
     pub(crate) fn server(&self, names: &[&str]) -> (Arc<ServerConfig>, Vec<u8>) {
+        self.server_with(names, |_| {})
+    }
+
+    /// As [`Self::server`], with other parameters.
+    pub(crate) fn server_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (Arc<ServerConfig>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        (Self::server_config(leaf.der().clone(), &key), leaf.der().to_vec())
+    }
+
+    /// A server that shows this certificate.
+    pub(crate) fn server_config(leaf: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+            .with_single_cert(vec![leaf], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
             .unwrap();
-        (Arc::new(config), leaf.der().to_vec())
+        Arc::new(config)
     }
 }
 
