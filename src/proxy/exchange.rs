@@ -214,13 +214,12 @@ impl Exchange {
         .await
     }
 
-    /// Runs `f` whenever the waiter goes away, now if it already has.
+    /// Runs `f` whenever the waiter goes away, now if it already has. Told twice is as good as once.
     pub(super) fn when_gone(&self, f: impl Fn() + Send + Sync + 'static) {
-        let f = Box::new(f);
+        let tell = self.on_gone.get_or_init(|| Box::new(f));
         if self.lock().waiter == Waiter::Gone {
-            f();
+            tell();
         }
-        let _ = self.on_gone.set(f);
     }
 
     /// Closes the exchange to further waiters; false if one attached in the meantime.
@@ -260,20 +259,20 @@ impl Exchange {
 
     /// The agent hung up, or its connection died before the answer was flushed.
     pub(super) fn waiter_gone(&self) {
-        let elsewhere = self.change(|s| {
-            if s.waiter == Waiter::Live {
+        let (left, elsewhere) = self.change(|s| {
+            let left = s.waiter == Waiter::Live;
+            if left {
                 s.waiter = Waiter::Gone;
-                return None;
             }
             match &s.first {
-                Some(First::Elsewhere(other)) => Some(other.clone()),
-                _ => None,
+                Some(First::Elsewhere(other)) => (left, Some(other.clone())),
+                _ => (left, None),
             }
         });
-        match (elsewhere, self.on_gone.get()) {
-            (Some(other), _) => other.waiter_gone(),
-            (None, Some(tell)) => tell(),
-            (None, None) => {}
+        if let Some(other) = elsewhere {
+            other.waiter_gone();
+        } else if let (true, Some(tell)) = (left, self.on_gone.get()) {
+            tell();
         }
     }
 
