@@ -18,8 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use super::agent::Caller;
 use super::body::AgentBody;
 use super::server::{self, Connection, Tunnel};
-use super::upstream::Target;
-use super::{error, forward, headers};
+use super::target::{self, Target};
+use super::{error, headers};
 use crate::config::Intercept;
 use crate::payment::Reason;
 
@@ -38,7 +38,7 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
     if headers::is_loop(request.headers(), &conn.proxy.pseudonym) {
         return error::failure(Reason::Loop);
     }
-    let target = match request.uri().authority().map(forward::split_authority) {
+    let target = match request.uri().authority().map(target::split_authority) {
         Some(Ok((host, Some(port)))) => Target { https: true, host, port },
         _ => return error::failure(Reason::BadRequest),
     };

@@ -14,10 +14,10 @@ use super::body::{AgentBody, SellerBody, Timed};
 use super::paywall::{self, Repeatable};
 use super::replay::Replay;
 use super::server::Connection;
-use super::upstream::{Route, SendError, Sender, Target};
+use super::target::{Target, absolute_target, resolve_location, split_authority};
+use super::upstream::{Route, SendError, Sender};
 use super::{connect, error, headers};
 use crate::payment::Reason;
-use crate::policy::Host;
 use crate::protocol;
 
 /// Answers one request of an agent's connection. Never fails: a failure is an answer too.
@@ -50,32 +50,6 @@ fn route(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Targ
             Ok((conn.identify(request.headers())?, target))
         }
     }
-}
-
-/// The target of an absolute-form request; anything else on the proxy port is not for us (421).
-fn absolute_target(uri: &Uri) -> Result<Target, Reason> {
-    let https = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        Some(_) => return Err(Reason::BadRequest),
-        None => return Err(Reason::Misdirected),
-    };
-    let authority = uri.authority().ok_or(Reason::BadRequest)?;
-    let (host, port) = split_authority(authority)?;
-    Ok(Target { https, host, port: port.unwrap_or(if https { 443 } else { 80 }) })
-}
-
-/// Host and port of an authority without user information.
-pub(super) fn split_authority(authority: &Authority) -> Result<(Host, Option<u16>), Reason> {
-    if authority.as_str().contains('@') {
-        return Err(Reason::BadRequest);
-    }
-    let host = Host::parse(authority.host()).map_err(|_| Reason::BadRequest)?;
-    let port = match authority.port() {
-        None => None,
-        Some(port) => Some(port.as_str().parse().ok().filter(|p| *p != 0).ok_or(Reason::BadRequest)?),
-    };
-    Ok((host, port))
 }
 
 /// Inside a tunnel the CONNECT authority decides; an inner Host or absolute form that names another one is refused.
@@ -183,31 +157,6 @@ fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Ur
     }
 }
 
-/// The absolute URL, without fragment, that a `Location` means at `base` (RFC 9110 §10.2.2). Dot segments are left alone:
-/// a chain is looked up by the URL the agent then asks for.
-pub(super) fn resolve_location(base: &str, location: &str) -> Option<String> {
-    let location = location.split('#').next()?;
-    let base: Uri = base.parse().ok()?;
-    let absolute = |text: &str| {
-        let uri: Uri = text.parse().ok()?;
-        let path = uri.path_and_query().map_or("/", |p| p.as_str());
-        Some(absolute_target(&uri).ok()?.url(path))
-    };
-    if location.contains("://") {
-        return absolute(location);
-    }
-    if location.starts_with("//") {
-        return absolute(&format!("{}:{location}", base.scheme_str()?));
-    }
-    let target = absolute_target(&base).ok()?;
-    if location.starts_with('/') {
-        return Some(target.url(location));
-    }
-    let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-    let joined = if location.starts_with('?') { format!("{}{location}", base.path()) } else { format!("{folder}/{location}") };
-    Some(target.url(&joined))
-}
-
 /// Sends on the pinned, a pooled or a new connection; a request that was never sent is sent again on a new one.
 async fn exchange(
     conn: &Connection,
@@ -250,34 +199,4 @@ async fn take_ready(conn: &Connection, key: &Route) -> Option<Sender> {
         }
     }
     conn.worker.pool.take(key)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_location_is_resolved_as_the_agent_would() {
-        for (base, location, url) in [
-            ("http://a.example/x/y?q=1", "/z?r=2", "http://a.example/z?r=2"),
-            ("http://a.example/x/y", "z", "http://a.example/x/z"),
-            ("http://a.example/x/y", "?p=2", "http://a.example/x/y?p=2"),
-            ("https://a.example/x", "//b.example:8443/y#f", "https://b.example:8443/y"),
-            ("http://a.example:8080/x", "https://B.example:443/", "https://b.example/"),
-        ] {
-            assert_eq!(resolve_location(base, location).unwrap(), url, "{base} → {location}");
-        }
-        assert!(resolve_location("http://a.example/", "ftp://b/").is_none());
-    }
-
-    #[test]
-    fn only_absolute_form_is_for_a_proxy() {
-        let target = |text: &str| absolute_target(&text.parse().unwrap());
-        assert_eq!(target("/path"), Err(Reason::Misdirected));
-        assert_eq!(target("http://user@a.example/"), Err(Reason::BadRequest));
-        assert_eq!(target("ftp://a.example/"), Err(Reason::BadRequest));
-        assert_eq!(target("http://A.Example./x").unwrap().authority(), "a.example");
-        assert_eq!(target("http://[::ffff:1.2.3.4]:81/").unwrap().authority(), "1.2.3.4:81");
-    }
 }

@@ -17,6 +17,7 @@ mod paywall;
 mod record;
 mod replay;
 pub(crate) mod server;
+mod target;
 mod tls;
 mod upstream;
 

@@ -20,7 +20,8 @@ use super::headers;
 use super::paywall::{Challenged, read_challenge};
 use super::record;
 use super::replay::Upload;
-use super::upstream::{SendError, Target};
+use super::target::{Target, resolve_location};
+use super::upstream::SendError;
 use crate::ledger::{Commitment, Outcome};
 use crate::metrics::PaymentOutcome;
 use crate::payment::{Challenge, Offer, Reason};
@@ -168,9 +169,7 @@ impl Paid {
         if !head.status.is_redirection() {
             return;
         }
-        if let Some(to) =
-            head.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| super::forward::resolve_location(&self.ask.url, l))
-        {
+        if let Some(to) = head.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| resolve_location(&self.ask.url, l)) {
             self.proxy.treasurer.redirects().paid(&self.ask, to, now);
         }
     }

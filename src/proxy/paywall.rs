@@ -21,7 +21,7 @@ use super::paid::{Again, Paid};
 use super::record;
 use super::replay::{NotKept, Replay, Upload};
 use super::server::Connection;
-use super::upstream::Target;
+use super::target::Target;
 use crate::payment::{Challenge, Reason};
 use crate::policy::{Refusal, RefusalBody};
 use crate::protocol;

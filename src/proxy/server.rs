@@ -26,7 +26,8 @@ use super::body::AgentBody;
 use super::error;
 use super::forward;
 use super::io::{AgentIo, Unflushed};
-use super::upstream::{Pool, Route, Sender, Target};
+use super::target::Target;
+use super::upstream::{Pool, Route, Sender};
 use crate::agents::Tokens;
 use crate::payment::{AgentId, Reason};
 

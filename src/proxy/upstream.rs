@@ -17,30 +17,10 @@ use tokio_rustls::TlsConnector;
 use super::body::SellerBody;
 use super::guard::Guard;
 use super::io::SellerIo;
+use super::target::Target;
 use super::tls;
 use crate::payment::{AgentId, Reason};
 use crate::policy::Host;
-
-/// Where a request goes: decided by the request line or the CONNECT authority, never by an inner Host.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Target {
-    pub(super) https: bool,
-    pub(super) host: Host,
-    pub(super) port: u16,
-}
-
-impl Target {
-    /// `host` or `host:port`, as the Host header wants it.
-    pub(super) fn authority(&self) -> String {
-        let default = if self.https { 443 } else { 80 };
-        if self.port == default { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
-    }
-
-    /// Absolute URL of a path on this target.
-    pub(super) fn url(&self, path_and_query: &str) -> String {
-        format!("{}://{}{path_and_query}", if self.https { "https" } else { "http" }, self.authority())
-    }
-}
 
 /// Opens connections.
 pub(super) struct Dialer {
