@@ -134,8 +134,10 @@ async fn respond(
     caller: &Caller,
     target: &Target,
     request: Repeatable,
-    response: Response<Incoming>,
+    mut response: Response<Incoming>,
 ) -> Response<AgentBody> {
+    // A message carries the version of who sends it (RFC 9110 §2.5). The seller's 1.0 would cost the agent its connection.
+    *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return paywall::answer(conn, caller, target, request, response).await;
     }
