@@ -159,7 +159,8 @@ fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Ur
     }
 }
 
-/// Sends on the pinned, a pooled or a new connection; a request that was never sent is sent again on a new one.
+/// Sends on the pinned, a pooled or a new connection. What a seller cannot have answered because it closed a kept connection
+/// at that moment is sent again on another one: a request of which no byte left, or one that is safe and has no body.
 async fn exchange(
     conn: &Connection,
     key: &Route,
@@ -179,6 +180,7 @@ async fn exchange(
                 (sender, true)
             }
         };
+        let spare = if fresh { None } else { spare(&request) };
         let sent = Instant::now();
         match dialer.exchange(&mut sender, request, progress).await {
             Ok(response) => {
@@ -188,9 +190,24 @@ async fn exchange(
             }
             Err(SendError::NotSent(unsent)) if !fresh => request = *unsent,
             Err(SendError::NotSent(_)) => return Err(Reason::UpstreamClosed),
-            Err(SendError::Failed(reason)) => return Err(reason),
+            Err(SendError::Failed(reason)) => match spare {
+                Some(again) if reason == Reason::UpstreamClosed => request = again,
+                _ => return Err(reason),
+            },
         }
     }
+}
+
+/// A second copy of a request that a proxy may send twice (RFC 9110 §9.2.2).
+fn spare(request: &Request<SellerBody>) -> Option<Request<SellerBody>> {
+    if !request.method().is_safe() || !matches!(request.body(), SellerBody::Empty) {
+        return None;
+    }
+    let mut copy = Request::new(SellerBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
 }
 
 async fn take_ready(conn: &Connection, key: &Route) -> Option<Sender> {
