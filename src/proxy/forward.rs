@@ -134,8 +134,10 @@ async fn respond(
     caller: &Caller,
     target: &Target,
     request: Repeatable,
-    response: Response<Incoming>,
+    mut response: Response<Incoming>,
 ) -> Response<AgentBody> {
+    // A message carries the version of who sends it (RFC 9110 §2.5): a seller's 1.0 must not end the agent's connection.
+    *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return paywall::answer(conn, caller, target, request, response).await;
     }
@@ -145,8 +147,6 @@ async fn respond(
     let idle = conn.proxy.idle;
     let mut response = response.map(|body| AgentBody::Upstream(Timed::new(body, idle)));
     headers::clean_response(response.headers_mut());
-    // What the seller speaks is between him and us: an HTTP/1.0 answer must not end the agent's connection.
-    *response.version_mut() = Version::HTTP_11;
     response
 }
 

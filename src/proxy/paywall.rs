@@ -58,7 +58,6 @@ impl Challenged {
     fn untouched(self) -> Response<AgentBody> {
         let mut response = Response::from_parts(self.head, AgentBody::Prefixed(self.prefix, self.rest));
         headers::clean_response(response.headers_mut());
-        *response.version_mut() = http::Version::HTTP_11;
         response
     }
 }

@@ -59,6 +59,23 @@ fn a_seller_that_is_not_there_or_talks_nonsense_is_502() {
 }
 
 #[test]
+fn a_kept_connection_that_the_seller_closes_unanswered_is_an_error_only_for_what_must_not_be_sent_twice() {
+    // Reads the second request of every connection and closes without a word, as a seller does that is just being stopped.
+    let seller = Seller::http(|call| {
+        let second = call.nth > 0;
+        call.body();
+        if second { Next::Close } else { call.reply(200, "", "ok") }
+    });
+    let program = Program::start(Setup::new());
+    let mut agent = program.agent();
+    assert_eq!(agent.get(&seller.url("/1")).status, 200);
+    assert_eq!(agent.get(&seller.url("/2")).status, 200, "asked again on a new connection");
+    assert_eq!(seller.count(), 3);
+    expect(&agent.request("POST", &seller.url("/3"), "", b"order"), 502, "upstream_closed", "connection_terminated");
+    assert_eq!(seller.count(), 4, "an order is not placed twice");
+}
+
+#[test]
 fn a_connection_that_the_seller_closed_between_requests_is_not_an_error() {
     let seller = Seller::http(|call| {
         call.reply(200, "", "ok");

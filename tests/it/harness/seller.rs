@@ -49,6 +49,8 @@ pub(crate) struct Call<'a> {
     /// Counted from 0 over all connections.
     pub(crate) number: usize,
     pub(crate) connection: usize,
+    /// Requests that came on this connection before.
+    pub(crate) nth: usize,
     pub(crate) wire: &'a mut Wire,
     shared: &'a Shared,
     body: Option<Vec<u8>>,
@@ -211,6 +213,7 @@ impl Drop for Seller {
 
 fn serve(mut wire: Wire, shared: &Shared, connection: usize, handler: &impl Fn(&mut Call<'_>) -> Next) {
     wire.set_read_timeout(Duration::from_secs(120));
+    let mut nth = 0;
     while let Ok(Some(head)) = wire.head() {
         let seen = Seen { head: head.clone(), body: None, body_len: 0 };
         let number = {
@@ -218,9 +221,9 @@ fn serve(mut wire: Wire, shared: &Shared, connection: usize, handler: &impl Fn(&
             all.push(seen);
             all.len() - 1
         };
-        let mut call = Call { head, number, connection, wire: &mut wire, shared, body: None };
+        let mut call = Call { nth, head, number, connection, wire: &mut wire, shared, body: None };
         match handler(&mut call) {
-            Next::Keep => {}
+            Next::Keep => nth += 1,
             Next::Close => break,
             Next::Reset => {
                 // Only the last descriptor of a connection resets it.
