@@ -38,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &["payment"]),
     ("net", &[]),
     ("reload", &["agents", "metrics", "payment", "policy"]),
+    ("spelling", &[]),
     ("state", &["config"]),
     ("telemetry", &["metrics", "payment", "policy"]),
     (
