@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use super::Proxy;
 use super::body::{SellerBody, Timed};
+use super::error;
 use super::exchange::{Exchange, Failure, Head};
 use super::headers;
 use super::paywall::{Challenged, read_challenge};
@@ -137,9 +138,9 @@ impl Paid {
         let receipt = protocol::receipt(offer.protocol, response.headers());
         let challenged =
             if response.status() == 402 { read_challenge(&self.proxy, response).await } else { Challenged::not(response, self.proxy.idle) };
-        let error = challenged.challenge.as_ref().and_then(|c| c.error.as_ref());
+        let said = challenged.challenge.as_ref().and_then(|c| c.error.as_ref());
         let (now, hold) = (self.proxy.treasurer.now().now, commitment.purchase().repeats.lost_hold);
-        let answered = Answered { status: challenged.head.status, receipt: receipt.as_ref(), error, flow: offer.flow, again };
+        let answered = Answered { status: challenged.head.status, receipt: receipt.as_ref(), error: said, flow: offer.flow, again };
         let mut outcome = judge(&answered, now, hold);
         self.follow_location(&challenged.head, now);
         // Recorded before the agent sees a byte: after a crash the purchase is known to have been answered.
@@ -148,6 +149,10 @@ impl Paid {
         headers::clean_response(&mut head.headers);
         let good = head.status.as_u16() < 400;
         let unserved = (head.status == 402).then_some(Reason::NotAcceptedBySeller);
+        if let Some(reason) = unserved {
+            // The seller's own words, and beside them that this was not for want of paying.
+            head.headers.append(HeaderName::from_static("proxy-status"), error::proxy_status(reason, None));
+        }
         if !good {
             // A final answer of 400 and above leaves an orphan (M1.1), and an agent that repeats at once must find it: it
             // joins until this exchange is over.

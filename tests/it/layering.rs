@@ -38,7 +38,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &["payment"]),
     ("net", &[]),
     ("reload", &["agents", "metrics", "payment", "policy"]),
-    ("spelling", &[]),
     ("state", &["config"]),
     ("telemetry", &["metrics", "payment", "policy"]),
     (
