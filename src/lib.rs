@@ -51,6 +51,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod reload;
 pub mod signer;
+mod spelling;
 pub mod state;
 pub mod telemetry;
 pub mod treasurer;

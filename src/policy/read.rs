@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::yaml::{Node, Pair, Pos, Value};
 use super::{PolicyError, PolicyErrors};
 use crate::payment::MicroUsd;
+use crate::spelling::nearest;
 
 /// Everything found wrong so far.
 #[derive(Default)]
@@ -97,29 +98,12 @@ fn unknown(key: &str, known: &[&str]) -> String {
     if LATER.contains(&key) {
         return format!("`{key}` is not in this version: remove it");
     }
-    let near = known.iter().map(|k| (distance(key, k), k)).min().filter(|(d, k)| *d <= 2 && *d < k.len());
-    let hint = near.map_or(String::new(), |(_, k)| format!(" (did you mean `{k}`?)"));
+    let hint = nearest(key, known).map_or(String::new(), |k| format!(" (did you mean `{k}`?)"));
     format!("unknown key `{key}`; known here: {}{hint}", known.join(", "))
 }
 
 fn listed(known: &[&str]) -> String {
     known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// Edit distance, for "did you mean".
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// A mapping with free keys (names), in file order.

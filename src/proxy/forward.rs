@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderValue, LOCATION};
 use http::uri::Authority;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 
 use super::agent::Caller;
@@ -136,7 +136,7 @@ async fn respond(
     request: Repeatable,
     mut response: Response<Incoming>,
 ) -> Response<AgentBody> {
-    // A message carries the version of who sends it (RFC 9110 §2.5). The seller's 1.0 would cost the agent its connection.
+    // A message carries the version of who sends it (RFC 9110 §2.5): a seller's 1.0 must not end the agent's connection.
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return paywall::answer(conn, caller, target, request, response).await;
@@ -159,48 +159,49 @@ fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Ur
     }
 }
 
-/// Sends on the pinned, a pooled or a new connection. What a seller cannot have answered because it closed a kept connection
-/// at that moment is sent again on another one: a request of which no byte left, or one that is safe and has no body.
+/// Sends on the pinned, a pooled or a new connection. Sent again, once and on a new one: a request that was never sent, and a
+/// safe request without a body whose kept connection ended before an answer (RFC 9110 §9.2.2). A seller may close a kept
+/// connection at the very moment it is used again, and an agent must not pay for our keeping it.
 async fn exchange(
     conn: &Connection,
     key: &Route,
-    mut request: Request<SellerBody>,
+    request: Request<SellerBody>,
     progress: Option<&AtomicU64>,
     arrived: Instant,
 ) -> Result<(Response<Incoming>, Duration), Reason> {
     let dialer = &conn.proxy.dialer;
-    let mut waited = Duration::ZERO;
-    loop {
-        let (mut sender, fresh) = match take_ready(conn, key).await {
-            Some(sender) => (sender, false),
-            None => {
-                let dialling = Instant::now();
-                let sender = dialer.http(&key.1).await?;
-                waited += dialling.elapsed();
-                (sender, true)
-            }
-        };
-        let spare = if fresh { None } else { spare(&request) };
+    let (mut request, mut waited) = (request, Duration::ZERO);
+    if let Some(mut sender) = take_ready(conn, key).await {
+        let spare = spare(&request);
         let sent = Instant::now();
-        match dialer.exchange(&mut sender, request, progress).await {
-            Ok(response) => {
-                waited += sent.elapsed();
+        request = match (dialer.exchange(&mut sender, request, progress).await, spare) {
+            (Ok(response), _) => {
                 conn.pin(key.clone(), sender);
-                return Ok((response, arrived.elapsed().saturating_sub(waited)));
+                return Ok((response, arrived.elapsed().saturating_sub(sent.elapsed())));
             }
-            Err(SendError::NotSent(unsent)) if !fresh => request = *unsent,
-            Err(SendError::NotSent(_)) => return Err(Reason::UpstreamClosed),
-            Err(SendError::Failed(reason)) => match spare {
-                Some(again) if reason == Reason::UpstreamClosed => request = again,
-                _ => return Err(reason),
-            },
+            (Err(SendError::NotSent(unsent)), _) => *unsent,
+            (Err(SendError::Failed(Reason::UpstreamClosed)), Some(spare)) => spare,
+            (Err(SendError::Failed(reason)), _) => return Err(reason),
+        };
+        waited += sent.elapsed();
+    }
+    let sent = Instant::now();
+    let mut sender = dialer.http(&key.1).await?;
+    match dialer.exchange(&mut sender, request, progress).await {
+        Ok(response) => {
+            waited += sent.elapsed();
+            conn.pin(key.clone(), sender);
+            Ok((response, arrived.elapsed().saturating_sub(waited)))
         }
+        Err(SendError::NotSent(_)) => Err(Reason::UpstreamClosed),
+        Err(SendError::Failed(reason)) => Err(reason),
     }
 }
 
-/// A second copy of a request that a proxy may send twice (RFC 9110 §9.2.2).
+/// A second copy of a request that may be sent twice without asking.
 fn spare(request: &Request<SellerBody>) -> Option<Request<SellerBody>> {
-    if !request.method().is_safe() || !matches!(request.body(), SellerBody::Empty) {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !safe || !matches!(request.body(), SellerBody::Empty) {
         return None;
     }
     let mut copy = Request::new(SellerBody::Empty);

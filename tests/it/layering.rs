@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("payment", &[]),
     ("protocol", &["payment"]),
-    ("policy", &["payment"]),
+    ("policy", &["payment", "spelling"]),
     ("ledger", &["failpoint", "policy", "payment"]),
     ("signer", &["ledger", "payment"]),
     ("treasurer", &["clock", "failpoint", "ledger", "metrics", "payment", "policy", "protocol", "signer"]),
@@ -32,7 +32,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["metrics", "net"]),
     ("agents", &["config", "payment"]),
     ("clock", &["ledger", "payment"]),
-    ("config", &["payment", "policy"]),
+    ("config", &["payment", "policy", "spelling"]),
+    ("spelling", &[]),
     ("failpoint", &[]),
     ("metrics", &["payment"]),
     ("net", &[]),
