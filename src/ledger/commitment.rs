@@ -149,8 +149,8 @@ impl Commitment {
         self.change(|live| live.edit().conclude(outcome, claimed_tx));
     }
 
-    /// Marks whether a waiter is attached. Without one the purchase is an orphan: while its exchange runs an identical request
-    /// joins it, after [`outcome`](Self::outcome) it adopts it and gets the kept answer.
+    /// Marks whether a waiter is attached. Without one the purchase is an orphan: an identical request joins it while this
+    /// lives, and adopts it, with the kept answer if there is one, after this was dropped.
     pub fn waiter(&mut self, live: bool) {
         if let Some(entry) = self.shared.state().books.index().owned(&self.purchase.id, self.owner) {
             entry.waiter = live;

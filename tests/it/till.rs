@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::{Address, Signature, U256, hex};
-use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use alloy_sol_types::{Eip712Domain, SolStruct};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::harness::{Agent, Chain, Plan, Program, Response, Seller, Setup, Terms, Visit, Wire, eventually, sha256, shop};
+use crate::harness::{
+    Agent, Chain, Plan, Program, Response, Seller, Setup, Terms, TransferWithAuthorization, Visit, Wire, eventually, sha256, shop,
+};
 
 /// One cent, in atomic units of USDC and in micro-USD.
 pub(crate) const CENT: u64 = 10_000;
@@ -181,17 +183,6 @@ impl Gate {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-    }
-}
-
-sol! {
-    struct TransferWithAuthorization {
-        address from;
-        address to;
-        uint256 value;
-        uint256 validAfter;
-        uint256 validBefore;
-        bytes32 nonce;
     }
 }
 
