@@ -121,6 +121,9 @@ reasons! {
     /// Too many payments compete for the same budget; nothing was held.
     Busy = "busy", Soon;
 
+    /// The agent hung up before anything was held; nothing was signed.
+    AgentLeft = "agent_left", Soon;
+
     // purchases, money.md section 1
     /// A payment for this request is still live under other terms, so a second one is not signed.
     PaymentOutstanding = "payment_outstanding", Soon;

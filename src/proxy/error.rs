@@ -67,6 +67,7 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         | R::CapTotal
         | R::RateLimited
         | R::Busy
+        | R::AgentLeft
         | R::PaymentOutstanding
         | R::PaidNotDelivered
         | R::PaidRedirectLimit

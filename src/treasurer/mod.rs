@@ -150,7 +150,7 @@ impl Treasurer {
             };
             if !wanted() {
                 // Dropping the reservation releases it: nothing was written, nothing signed.
-                return Err(Refusal::because(Reason::UpstreamClosed));
+                return Err(Refusal::because(Reason::AgentLeft));
             }
             let commitment = match reservation.commit().await {
                 Ok(commitment) => commitment,
