@@ -5,9 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use alloy_primitives::Address;
+use serde::{Deserialize, Serialize};
 
 /// The account that is debited (`from`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Payer(pub Address);
 
 /// The account that is credited (`to`, `payTo`).
