@@ -14,6 +14,23 @@ pub const NAMES: &[&str] = &[
     "half_body",
     "before_outcome",
     "before_consumed",
+    // signing, the sidecar's side
+    "sidecar_before_begin",
+    "sidecar_begun",
+    "sidecar_before_finish",
+    "sidecar_finished",
+    // signing, the co-signer's side
+    "cosigner_store_written",
+    "cosigner_store_durable",
+    "cosigner_hold_durable",
+    "cosigner_joined",
+    "cosigner_before_partial",
+    "cosigner_after_partial",
+    "cosigner_before_ban",
+    "cosigner_after_ban",
+    // enrolment
+    "enroll_key_written",
+    "enroll_token_spent",
 ];
 
 /// Marks a place by its name.
