@@ -28,7 +28,8 @@ fn lock() -> BTreeMap<(String, String), Package> {
         };
         let list = block.split_once("dependencies = [").map_or("", |(_, rest)| rest.split_once(']').unwrap().0);
         let dependencies = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
-        packages.insert((field("name"), field("version")), Package { version: field("version"), checksum: field("checksum"), dependencies });
+        packages
+            .insert((field("name"), field("version")), Package { version: field("version"), checksum: field("checksum"), dependencies });
     }
     packages
 }
@@ -64,7 +65,10 @@ fn the_signing_closure_is_what_was_reviewed() {
     let found = closure();
     let new: Vec<&str> = found.lines().filter(|l| !expected.lines().any(|e| e == *l)).collect();
     let gone: Vec<&str> = expected.lines().filter(|l| !found.lines().any(|f| f == *l)).collect();
-    assert!(new.is_empty() && gone.is_empty(), "the code that signs changed: review it, then update {FIXTURE}\nnew: {new:#?}\ngone: {gone:#?}");
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "the code that signs changed: review it, then update {FIXTURE}\nnew: {new:#?}\ngone: {gone:#?}"
+    );
 }
 
 #[test]
