@@ -8,8 +8,14 @@
 //! `dkls23` has no third-party audit; README and SECURITY.md say so.
 
 mod codec;
+mod presign;
+mod rounds;
 mod share;
 mod sign;
+#[cfg(any(test, feature = "failpoints"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +26,9 @@ use alloy_primitives::{Address, hex};
 use serde::{Deserialize, Serialize};
 
 pub use codec::{CodecError, MAX_CEREMONY, MAX_SIGNING};
+pub use presign::{PreBegun, PreJoined, Presignature, ResponderPresignature};
 pub use share::Share;
-pub use sign::{Begun, Joined, Partial};
+pub use sign::{Begun, Completing, Joined, Partial};
 
 use crate::payment::Payer;
 
