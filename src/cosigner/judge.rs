@@ -63,6 +63,12 @@ impl Judge {
         todo!()
     }
 
+    /// What the permit's agent may still spend today; `None` if nothing bounds it (M1.10).
+    pub fn remaining(&self, permit: &Permit) -> Option<crate::payment::MicroUsd> {
+        let _ = permit;
+        todo!()
+    }
+
     /// The partial left: the amount stays spent whatever happens.
     pub fn released(&self, permit: Permit) {
         let _ = permit;

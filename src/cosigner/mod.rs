@@ -7,5 +7,8 @@
 //! payee or a limit can be proven.
 
 pub mod judge;
+pub mod registry;
+pub mod server;
+pub mod sessions;
 pub mod store;
 pub mod trust;

@@ -4,6 +4,7 @@
 //! turn token, unclean stops). One process at a time. A copy of the folder is found out when either of the two speaks to the
 //! co-signer, because each start spends the token of the run before ([`crate::wire::message::Hello`]).
 
+mod mark;
 mod seal;
 mod state;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+pub use mark::Mark;
 pub use seal::{SealError, Sealed};
 
 use crate::mpc::{Party, Share, Wallet};
@@ -169,7 +171,7 @@ impl Custody {
     ///
     /// # Errors
     /// [`CustodyError::Io`].
-    pub fn turned(&self) -> Result<(), CustodyError> {
+    pub fn turned(&self) -> Result<bool, CustodyError> {
         self.state.turned()
     }
 

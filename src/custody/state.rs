@@ -21,7 +21,7 @@ impl StateFile {
     pub(super) fn turn(&self) -> Result<([u8; 16], [u8; 16]), CustodyError> {
         todo!()
     }
-    pub(super) fn turned(&self) -> Result<(), CustodyError> {
+    pub(super) fn turned(&self) -> Result<bool, CustodyError> {
         todo!()
     }
     pub(super) fn peer_head(&self, head: u64) -> Result<(), u64> {

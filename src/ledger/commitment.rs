@@ -66,6 +66,7 @@ impl Commitment {
             method: p.method.clone(),
             entry: p.entry.clone(),
             price: p.held,
+            policy: Arc::clone(&p.policy_digest),
         };
         Some(SignRequest { id: p.id, authorization, context })
     }
@@ -249,6 +250,8 @@ pub struct SignContext {
     pub entry: RuleId,
     /// Price in micro-USD.
     pub price: MicroUsd,
+    /// Digest of the policy that decided.
+    pub policy: Arc<str>,
 }
 
 /// A typed intent for the signer: never a hash. Only a [`Commitment`] makes one.

@@ -76,7 +76,33 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         | R::SignerRefused
         | R::SignerTimeout
         | R::SignatureInvalid
-        | R::WindowTooShort => (S::PAYMENT_REQUIRED, "http_request_denied"),
+        | R::WindowTooShort
+        | R::ShareCopied
+        | R::WalletOverLimit
+        | R::SessionLost
+        | R::CosignerBusy
+        | R::WireVersion
+        | R::WalletUnknown
+        | R::WalletFrozen
+        | R::StaleEpoch
+        | R::IdentityRevoked
+        | R::AgentNotTied
+        | R::WrongPayer
+        | R::TrialWallet
+        | R::WindowNotOpen
+        | R::WindowTooLong
+        | R::UnverifiedPayee
+        | R::OfferInvalid
+        | R::ProbeDiffers
+        | R::GrantInvalid
+        | R::CapUnverified
+        | R::CapPayee
+        | R::CapIdentity
+        | R::CapWallet
+        | R::LiveTotal
+        | R::IdempotencyConflict
+        | R::SignedTooOften
+        | R::PolicyChanged => (S::PAYMENT_REQUIRED, "http_request_denied"),
     }
 }
 

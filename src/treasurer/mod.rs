@@ -20,9 +20,9 @@ use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
 use crate::metrics::{Metrics, Stage};
 use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, Input, Policy, Refusal, Violation};
+use crate::policy::{Approval, By, Input, Policy, Refusal, RuleId, Violation};
 use crate::protocol;
-use crate::signer::Signer;
+use crate::signer::{SignError, Signer};
 
 /// A signature may be presented only while this much of its window remains (M1.8).
 const MIN_WINDOW_SECS: i64 = 10;
@@ -257,7 +257,7 @@ impl Treasurer {
                 if let (Some(proof), false) = (error.unsigned(), again) {
                     commitment.void(proof);
                 }
-                return Err(Refusal::because(error.reason()));
+                return Err(refusal(&error));
             }
         };
         self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
@@ -269,7 +269,7 @@ impl Treasurer {
     /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.
     fn give_up(&self, commitment: Commitment, reason: Reason, again: bool) -> Refusal {
         if !again {
-            let refused = crate::signer::SignError::Refused { reason, rule: None };
+            let refused = SignError::refused(reason);
             if let Some(proof) = refused.unsigned() {
                 commitment.void(proof);
             }
@@ -282,6 +282,20 @@ fn lost(until: Timestamp, price: MicroUsd) -> Refusal {
     let mut violation = Violation::new(Reason::PaidNotDelivered);
     violation.amount = Some(price);
     violation.resets_at = Some(until);
+    Refusal { violations: vec![violation] }
+}
+
+/// A signer's no, with its rule and its numbers, and who said it.
+fn refusal(error: &SignError) -> Refusal {
+    let mut violation = Violation::new(error.reason());
+    if let Some(objection) = error.objection() {
+        violation.by = if objection.by_cosigner { By::Cosigner } else { By::Policy };
+        violation.rule = objection.rule.as_deref().map(|rule| RuleId(rule.into()));
+        violation.amount = objection.amount;
+        violation.limit = objection.limit;
+        violation.remaining = objection.remaining;
+        violation.resets_at = objection.resets_at;
+    }
     Refusal { violations: vec![violation] }
 }
 

@@ -17,7 +17,7 @@ use alloy_primitives::B256;
 use anyhow::Context as _;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-pub use enroll::{EnrollError, Row, TokenRow};
+pub use enroll::{EnrollError, Row, TOKEN_LIFE, TokenRow};
 
 use crate::payment::Timestamp;
 use replay::Replays;
