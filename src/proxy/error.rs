@@ -72,6 +72,28 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         | R::PaidNotDelivered
         | R::PaidRedirectLimit
         | R::NotAcceptedBySeller
+        | R::WireVersion
+        | R::WalletUnknown
+        | R::WalletFrozen
+        | R::StaleEpoch
+        | R::IdentityRevoked
+        | R::AgentNotTied
+        | R::WrongPayer
+        | R::TrialWallet
+        | R::WindowNotOpen
+        | R::WindowTooLong
+        | R::UnverifiedPayee
+        | R::OfferInvalid
+        | R::ProbeDiffers
+        | R::GrantInvalid
+        | R::CapUnverified
+        | R::CapPayee
+        | R::CapIdentity
+        | R::CapWallet
+        | R::LiveTotal
+        | R::IdempotencyConflict
+        | R::SignedTooOften
+        | R::PolicyChanged
         | R::SignerUnavailable
         | R::SignerRefused
         | R::SignerTimeout
