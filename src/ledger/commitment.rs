@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::books::{Kind, Posting};
+use super::books::{By, Kind, Posting};
 use super::index::Live;
 use super::store::{Answer, Change};
 use super::{Outcome, Purchase, PurchaseState, ReserveError, Shared, State, durable};
@@ -97,16 +97,17 @@ impl Commitment {
         let stale = || ReserveError::Stale(None);
         let live = books.index().owned(&self.purchase.id, self.owner).filter(|l| !l.writing).ok_or_else(stale)?;
         let (before, num) = (Arc::clone(&live.purchase), live.num);
-        if approval.agent() != &before.agent || approval.offer().asset.id != before.asset || approval.offer().amount.asset() != before.asset
-        {
+        if !before.may_become(approval) {
             return Err(stale());
         }
-        books.examine(approval, Some(before.held), at).map_err(ReserveError::Stale)?;
+        books.examine(approval, before.payer, Some(&before), at).map_err(ReserveError::Stale)?;
         let mut after = Purchase::clone(&before);
         after.sign_again(approval, valid_after, at);
         let more = after.held.saturating_sub(before.held).micro();
-        let posting =
-            (more > 0).then(|| Posting { agent: after.agent.clone(), entry: after.entry.clone(), at, micro: more, kind: Kind::Raise });
+        let (agent, entry, by) = (after.agent.clone(), after.entry.clone(), By::of(approval, after.payer));
+        let posting = (more > 0).then_some(Posting { agent, entry, at, micro: more, kind: Kind::Raise, by });
+        books.leave_live(&before);
+        books.enter_live(&after);
         posting.iter().for_each(|p| books.post(p));
         let purchase = Arc::new(after);
         if let Some(live) = books.index().get_mut(&before.id) {

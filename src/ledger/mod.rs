@@ -84,6 +84,17 @@ pub enum Claim {
     },
 }
 
+/// What [`Ledger::take`] found.
+#[derive(Debug)]
+pub enum Taken {
+    /// No such purchase.
+    Unknown,
+    /// Its hold is on its way to the disk for somebody else.
+    Busy,
+    /// Ours now.
+    Known(Box<Commitment>),
+}
+
 /// Why nothing was held.
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
@@ -245,6 +256,25 @@ impl Ledger {
     /// [`ReserveError::Unavailable`] if the store failed.
     pub async fn flush(&self) -> Result<(), ReserveError> {
         durable(self.shared.store.submit(None).ok_or(ReserveError::Unavailable)?).await
+    }
+
+    /// The sequence of the last durable change: it only grows, and a smaller one than a peer has seen is a rollback (S2).
+    pub fn head(&self) -> u64 {
+        self.shared.store.head()
+    }
+
+    /// Takes a known purchase to sign it again, on a co-signer: whoever took it before loses it, and what it holds stays held.
+    pub fn take(&self, id: &PurchaseId, now: Timestamp) -> Taken {
+        let owner = {
+            let mut state = self.shared.state();
+            let Some(live) = state.books.index().get_mut(id) else { return Taken::Unknown };
+            if live.writing {
+                return Taken::Busy;
+            }
+            (live.owner, live.exchange, live.waiter) = (live.owner + 1, true, true);
+            live.owner
+        };
+        Commitment::adopt(&self.shared, *id, owner, now).map_or(Taken::Unknown, |c| Taken::Known(Box::new(c)))
     }
 
     /// True while the store accepts writes.

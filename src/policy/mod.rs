@@ -30,7 +30,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use decision::{Approval, By, Check, CheckResult, Considered, Decision, Limit, Refusal, RepeatRules, RuleId, Violation};
+pub use decision::{Approval, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Refusal, RepeatRules, RuleId, Violation};
 pub use evaluate::{Input, View};
 pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};
 pub use file::{PolicyError, PolicyErrors, Source};
