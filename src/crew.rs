@@ -1,112 +1,89 @@
-//! Threads for arithmetic. Five milliseconds of curve operations on an async worker delay every byte that passes it, so
-//! they run here, at lower priority: the proxy's traffic goes first (S8, issue: unpaid p99 while signing).
+//! Threads for cryptography, at lower priority: five milliseconds of curve arithmetic must delay no proxied byte.
+//!
+//! A job runs to its end even if nobody waits for it any more. So a ban belongs *inside* the job that finds the reason for
+//! it: a caller that was cancelled could not write it.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
-
-/// Jobs that may wait. A signature is worth 5 ms: a longer queue answers nobody in time.
-const WAITING: usize = 512;
+use tokio::sync::{mpsc, oneshot};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads and a bounded queue. Cheap to clone; the threads end with the last clone.
+/// A fixed number of threads behind a bounded queue. The threads end when the last handle is dropped and the queue is empty.
 #[derive(Clone)]
 pub struct Crew {
-    queue: Arc<Queue>,
+    jobs: mpsc::Sender<Job>,
 }
 
-struct Queue {
-    state: Arc<(Mutex<State>, Condvar)>,
-}
-
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
-    closed: bool,
-}
-
-/// Nobody does the work: too much of it waits, or it panicked.
+/// A job without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too much work")]
-pub struct Overloaded;
+pub enum Gone {
+    /// It panicked; its thread goes on.
+    #[error("a cryptographic job panicked")]
+    Panicked,
+    /// The threads are gone.
+    #[error("the cryptographic threads have stopped")]
+    Stopped,
+}
 
 impl Crew {
-    /// Starts `threads` threads, named after `name`.
+    /// Starts `threads` threads named `name`; at most `queue` jobs wait before [`Self::run`] does.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(name: &str, threads: usize) -> std::io::Result<Self> {
-        let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
-        let crew = Self { queue: Arc::new(Queue { state: Arc::clone(&state) }) };
+    pub fn start(name: &str, threads: usize, queue: usize) -> std::io::Result<Self> {
+        let (jobs, inbox) = mpsc::channel(queue.max(1));
+        let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..threads.max(1) {
-            let state = Arc::clone(&state);
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&state))?;
+            let inbox = inbox.clone();
+            std::thread::Builder::new().name(name.into()).spawn(move || work(&inbox))?;
         }
-        Ok(crew)
+        Ok(Self { jobs })
     }
 
-    /// One thread per core.
+    /// One thread per core, 256 waiting jobs.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// If the system gives no thread.
     pub fn per_core(name: &str) -> std::io::Result<Self> {
-        Self::start(name, std::thread::available_parallelism().map_or(2, usize::from))
+        Self::start(name, std::thread::available_parallelism().map_or(1, usize::from), 256)
     }
 
-    /// Runs `job` on one of the threads. It runs to its end even if nobody waits for it any more.
+    /// Runs `job` on one of the threads and waits for its result. Dropped before the job was queued, it never runs;
+    /// dropped later, it runs all the same.
     ///
     /// # Errors
-    /// [`Overloaded`].
-    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
+    /// [`Gone`].
+    pub async fn run<T, F>(&self, job: F) -> Result<T, Gone>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        {
-            let (state, bell) = &*self.queue.state;
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.jobs.len() >= WAITING {
-                return Err(Overloaded);
-            }
-            state.jobs.push_back(Box::new(move || drop(reply.send(job()))));
-            bell.notify_one();
+        let boxed: Job = Box::new(move || {
+            // What the job owns is dropped with it: a half-finished protocol step leaves nothing that could be used again.
+            let _ = reply.send(catch_unwind(AssertUnwindSafe(job)));
+        });
+        self.jobs.send(boxed).await.map_err(|_| Gone::Stopped)?;
+        match answer.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(Gone::Panicked),
+            Err(_) => Err(Gone::Stopped),
         }
-        answer.await.map_err(|_| Overloaded)
     }
 }
 
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.state.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.state.1.notify_all();
-    }
-}
-
-impl std::fmt::Debug for Crew {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Crew").finish_non_exhaustive()
-    }
-}
-
-fn work((state, bell): &(Mutex<State>, Condvar)) {
-    // Best effort: a container may not allow it, and the work is done all the same.
+fn work(inbox: &Mutex<mpsc::Receiver<Job>>) {
+    // Best effort: a container may not allow it, and signing works all the same.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5);
     loop {
-        let job = {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            loop {
-                if let Some(job) = state.jobs.pop_front() {
-                    break job;
-                }
-                if state.closed {
-                    return;
-                }
-                state = bell.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        };
-        // A panic costs its own job, not the thread: the waiter hears that nothing came.
-        if catch_unwind(AssertUnwindSafe(job)).is_err() {
-            tracing::error!("a signing job panicked");
+        // Whoever holds the lock waits for the next job; the others wait for the lock.
+        let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        match job {
+            // The result may panic when it is dropped because nobody waits: that must not end the thread either.
+            Some(job) => drop(catch_unwind(AssertUnwindSafe(job))),
+            None => return,
         }
     }
 }
@@ -115,38 +92,65 @@ fn work((state, bell): &(Mutex<State>, Condvar)) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::sync::Barrier;
 
     #[tokio::test]
-    async fn a_panic_costs_one_job_and_the_queue_is_bounded() {
-        let crew = Crew::start("test", 1).unwrap();
-        assert_eq!(crew.run(|| -> u8 { panic!("a job of this test") }).await, Err(Overloaded));
+    async fn a_panic_is_reported_and_the_thread_goes_on() {
+        let crew = Crew::start("test", 1, 4).unwrap();
+        assert_eq!(crew.run(|| panic!("on purpose")).await, Err::<(), _>(Gone::Panicked));
         assert_eq!(crew.run(|| 7).await, Ok(7));
-        let (go, gate) = std::sync::mpsc::channel::<()>();
-        let (started, running) = oneshot::channel();
-        let busy = tokio::spawn({
+    }
+
+    #[tokio::test]
+    async fn jobs_run_side_by_side() {
+        let crew = Crew::start("test", 2, 4).unwrap();
+        let barrier = Arc::new(Barrier::new(2));
+        // Each waits for the other: one thread alone would never end.
+        let (a, b) = (barrier.clone(), barrier);
+        let (a, b) = tokio::join!(crew.run(move || a.wait().is_leader()), crew.run(move || b.wait().is_leader()));
+        assert_ne!(a.unwrap(), b.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_the_caller_wait_and_loses_nothing() {
+        let crew = Crew::start("test", 1, 1).unwrap();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let held = tokio::spawn({
             let crew = crew.clone();
-            async move {
-                let job = move || {
-                    started.send(()).unwrap();
-                    gate.recv().unwrap();
-                };
-                crew.run(job).await
-            }
+            async move { crew.run(move || gate.recv().is_ok()).await }
         });
-        running.await.unwrap();
-        // Queued, not awaited: a future is polled once by `now_or_never`'s plain equivalent.
-        let waiting: Vec<_> = (0..WAITING)
-            .map(|_| {
-                let crew = crew.clone();
-                tokio::spawn(async move { crew.run(|| ()).await })
+        let many: Vec<_> = (0..8)
+            .map(|n| {
+                tokio::spawn({
+                    let crew = crew.clone();
+                    async move { crew.run(move || n).await }
+                })
             })
             .collect();
-        tokio::task::yield_now().await;
-        assert_eq!(crew.run(|| ()).await, Err(Overloaded));
-        go.send(()).unwrap();
-        busy.await.unwrap().unwrap();
-        for job in waiting {
-            job.await.unwrap().unwrap();
+        open.send(()).unwrap();
+        assert_eq!(held.await.unwrap(), Ok(true));
+        for (n, job) in many.into_iter().enumerate() {
+            assert_eq!(job.await.unwrap(), Ok(n));
         }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_was_queued_runs_although_nobody_waits() {
+        let crew = Crew::start("test", 1, 4).unwrap();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let (done, ran) = std::sync::mpsc::channel();
+        let mut waiting = Box::pin(crew.run(move || {
+            gate.recv().unwrap();
+            done.send(()).unwrap();
+        }));
+        assert!(futures_pending(waiting.as_mut()).await);
+        drop(waiting);
+        open.send(()).unwrap();
+        assert!(crew.run(move || ran.try_recv().is_ok()).await.unwrap());
+    }
+
+    /// Polls once; true if it has to wait.
+    async fn futures_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+        std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::judge::Permit;
-use crate::custody::Mark;
+use crate::custody::OpenSession;
 use crate::mpc::{Fingerprint, Joined, PreJoined, ResponderPresignature};
 
 /// Half-open sessions per identity (S11).
@@ -89,7 +89,7 @@ pub struct Session {
     owner: Owner,
     until: Instant,
     _place: Place,
-    _mark: Mark,
+    _mark: OpenSession,
 }
 
 /// A presignature that waits to be used once.
@@ -130,7 +130,7 @@ impl Sessions {
     }
 
     /// Keeps a session for its second message; answers its id. `None` after a ban.
-    pub fn open(&self, owner: Owner, stage: Stage, place: Place, mark: Mark) -> Option<[u8; 16]> {
+    pub fn open(&self, owner: Owner, stage: Stage, place: Place, mark: OpenSession) -> Option<[u8; 16]> {
         let id = rand::random();
         let session = Session { stage, owner, until: Instant::now() + OPEN_FOR, _place: place, _mark: mark };
         let mut inner = self.inner();

@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{BoxFuture, Objection, SignError, Signer};
 use crate::clock;
-use crate::crew::{Crew, Overloaded};
+use crate::crew::{Crew, Gone};
 use crate::custody::Custody;
 use crate::ledger::{Outcome, SignRequest};
 use crate::metrics::Metrics;
@@ -104,8 +104,8 @@ impl From<LinkError> for Failed {
     }
 }
 
-impl From<Overloaded> for Failed {
-    fn from(_: Overloaded) -> Self {
+impl From<Gone> for Failed {
+    fn from(_: Gone) -> Self {
         Self::Busy
     }
 }
@@ -277,20 +277,6 @@ impl Inner {
         Failed::Refused(own(Reason::WalletFrozen))
     }
 
-    /// Bans the co-signer if the protocol says so, durably, before anything else happens (S3). Runs on the crew.
-    fn aborted(&self, abort: Abort) -> Failed {
-        if abort == Abort::Ban {
-            self.pool.clear();
-            if let Err(error) = self.custody.ban(Party::Cosigner, now()) {
-                tracing::error!(%error, "the ban cannot be written: frozen in memory only, do not restart before the disk is repaired");
-            }
-            if let Some(frozen) = self.custody.frozen() {
-                tracing::error!(wallet = %self.wallet.id, "{frozen}");
-            }
-        }
-        Failed::Aborted(abort)
-    }
-
     /// What a failure means for the money.
     fn judge(&self, failed: Failed) -> SignError {
         match failed {
@@ -304,7 +290,10 @@ impl Inner {
                 tracing::warn!(cosigner = self.cosigner, why, "the co-signer's answer cannot be used");
                 SignError::Timeout
             }
-            Failed::Aborted(Abort::Ban) => SignError::refused(Reason::WalletFrozen),
+            Failed::Aborted(Abort::Ban) => {
+                self.pool.clear();
+                SignError::refused(Reason::WalletFrozen)
+            }
             Failed::Aborted(abort) => {
                 tracing::warn!(cosigner = self.cosigner, %abort, "a signing session failed");
                 SignError::Unfinished(Box::new(Objection::own(Reason::SessionLost)))
@@ -368,6 +357,20 @@ impl Signer for MpcSigner {
 impl std::fmt::Debug for MpcSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MpcSigner").field("wallet", &self.inner.wallet.id).field("cosigner", &self.inner.cosigner).finish_non_exhaustive()
+    }
+}
+
+/// Bans the co-signer if the protocol says so. Runs inside the job that found the reason, so that a caller who gave up cannot
+/// keep it from being written (S3).
+fn ban(custody: &Custody, abort: &Abort) {
+    if *abort != Abort::Ban {
+        return;
+    }
+    if let Err(error) = custody.ban(Party::Cosigner, now()) {
+        tracing::error!(%error, "the ban cannot be written: frozen in memory only, do not restart before the disk is repaired");
+    }
+    if let Some(frozen) = custody.frozen() {
+        tracing::error!(wallet = %custody.share().wallet().id, "{frozen}");
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::{Caller, No, Server, lock};
 use crate::cosigner::sessions::{MAX_PRESIGNED, Stage};
-use crate::custody::Mark;
 use crate::mpc::{Abort, Party, PreJoined};
 use crate::payment::Reason;
 use crate::wire::message::{Finished, Kept, Opened, Prepare, Prepared, Present};
@@ -59,7 +58,7 @@ impl Server {
         let open = self.sessions.place(caller.owner).ok_or(Reason::CosignerBusy)?;
         let place = self.sessions.presigned_place(caller.owner).ok_or(Reason::CosignerBusy)?;
         let joining = self.step(move |server| {
-            let mark = Mark::set(&server.custody).map_err(|e| Abort::Recoverable(e.to_string()))?;
+            let mark = server.custody.session().map_err(|e| Abort::Recoverable(e.to_string()))?;
             let share = Arc::clone(server.custody.share());
             let (joined, round1, round2) = PreJoined::new(share, Party::Sidecar, prepare.sign_id, &prepare.round1)?;
             Ok((mark, joined, round1, round2))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Caller, No, Server};
 use crate::cosigner::judge::Permit;
 use crate::cosigner::sessions::Stage;
-use crate::custody::Mark;
 use crate::mpc::{Abort, Joined, Partial, Party};
 use crate::payment::{ChainId, Reason};
 use crate::wire::message::{Begin, Finish, Finished, Intent, Opened, SignedIntent, VERSION};
@@ -22,7 +21,7 @@ impl Server {
         crate::failpoint!("cosigner_hold_durable");
         let digest = permit.digest();
         let joining = self.step(move |server| {
-            let mark = Mark::set(&server.custody).map_err(|e| Abort::Recoverable(e.to_string()))?;
+            let mark = server.custody.session().map_err(|e| Abort::Recoverable(e.to_string()))?;
             let share = Arc::clone(server.custody.share());
             let (joined, round1, round2) = Joined::new(share, Party::Sidecar, begin.sign_id, digest, &begin.round1)?;
             Ok((mark, joined, round1, round2))

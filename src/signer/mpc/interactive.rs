@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Failed, Inner, lock};
-use crate::custody::Mark;
 use crate::ledger::SignRequest;
 use crate::mpc::{Abort, Begun, Partial, Party};
 use crate::payment::MicroUsd;
@@ -19,7 +18,7 @@ impl Inner {
         crate::failpoint!("sidecar_before_begin");
         let (mark, begun, round1) = self
             .step(move |custody| {
-                let mark = Mark::set(custody).map_err(|e| Abort::Recoverable(e.to_string()))?;
+                let mark = custody.session().map_err(|e| Abort::Recoverable(e.to_string()))?;
                 let (begun, round1) = Begun::new(Arc::clone(custody.share()), Party::Cosigner, sign_id, digest)?;
                 Ok((mark, begun, round1))
             })
@@ -60,6 +59,13 @@ impl Inner {
             return Err(Failed::Refused(super::own(reason)));
         }
         let custody = Arc::clone(&self.custody);
-        self.crew.run(move || step(&custody)).await?.map_err(|abort| self.aborted(abort))
+        let job = move || {
+            // Queued work of a wallet that was frozen since stops here.
+            if custody.frozen().is_some() {
+                return Err(Abort::Ban);
+            }
+            step(&custody).inspect_err(|abort| super::ban(&custody, abort))
+        };
+        self.crew.run(job).await?.map_err(Failed::Aborted)
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::pool::Ready;
 use super::{Failed, Inner};
-use crate::custody::Mark;
 use crate::ledger::SignRequest;
 use crate::mpc::{Abort, Partial, Party, PreBegun};
 use crate::wire::message::{Finished, Kept, Opened, Prepare, Prepared, Present, SignedIntent, path};
@@ -70,7 +69,7 @@ impl Inner {
         let sign_id: [u8; 32] = rand::random();
         let (mark, begun, round1) = self
             .step(move |custody| {
-                let mark = Mark::set(custody).map_err(|e| Abort::Recoverable(e.to_string()))?;
+                let mark = custody.session().map_err(|e| Abort::Recoverable(e.to_string()))?;
                 let (begun, round1) = PreBegun::new(Arc::clone(custody.share()), Party::Cosigner, sign_id)?;
                 Ok((mark, begun, round1))
             })
