@@ -9,7 +9,7 @@
 mod read;
 pub(crate) mod reader;
 pub(crate) mod scalar;
-mod signer;
+pub(crate) mod signer;
 pub(crate) mod tree;
 pub(crate) mod value;
 

@@ -133,6 +133,11 @@ impl Server {
         Arc::new(server)
     }
 
+    /// The wallet it holds a share of.
+    pub const fn wallet(&self) -> &Wallet {
+        &self.wallet
+    }
+
     /// Says whether the wallet holds more than an unaudited library may guard (S10).
     pub fn set_over_limit(&self, over: bool) {
         if self.over_limit.swap(over, Ordering::AcqRel) != over {
