@@ -41,7 +41,7 @@
 //!
 //! Nor does a copy:
 //!
-//! ```compile_fail,E0599
+//! ```compile_fail,E0308
 //! # use tollpass::mpc::ResponderPresignature;
 //! fn copy(half: &ResponderPresignature) -> ResponderPresignature {
 //!     half.clone()
