@@ -6,6 +6,10 @@
 //! beside the ledger: keys and digests, replay ids, the registry, turns. `offer`, `probe` and `grant` are the three ways a
 //! payee or a limit can be proven.
 
+pub mod facts;
+pub mod grant;
 pub mod judge;
+pub mod offer;
+pub mod probe;
 pub mod store;
 pub mod trust;
