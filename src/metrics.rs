@@ -109,6 +109,7 @@ pub struct Metrics {
     cosigner_presigned: IntGaugeVec,
     cosigner_frozen: IntGaugeVec,
     cosigner_bans: IntCounterVec,
+    cosigner_alarms: IntCounterVec,
 }
 
 /// The counters of one agent's requests, kept on its connection: counting takes no look-up and no lock.
@@ -186,6 +187,7 @@ impl Metrics {
             cosigner_presigned: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_PRESIGNED), t::COSIGNER_PRESIGNED.labels)),
             cosigner_frozen: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_FROZEN), t::COSIGNER_FROZEN.labels)),
             cosigner_bans: registered(r, IntCounterVec::new(opts(&t::COSIGNER_BANS), t::COSIGNER_BANS.labels)),
+            cosigner_alarms: registered(r, IntCounterVec::new(opts(&t::COSIGNER_ALARMS), t::COSIGNER_ALARMS.labels)),
             registry: r.clone(),
         })
     }
@@ -306,6 +308,11 @@ impl Metrics {
         self.cosigner_requests.with_label_values(&[kind, result]).inc();
     }
 
+    /// Somebody uses what is not theirs; `kind` is of a closed set.
+    pub fn cosigner_alarm(&self, kind: &'static str) {
+        self.cosigner_alarms.with_label_values(&[kind]).inc();
+    }
+
     /// What a co-signer has in memory for its wallet; `bans` is the total since the start.
     pub fn cosigner_state(&self, wallet: &str, open: usize, presigned: usize, frozen: bool, bans: u64) {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -376,6 +383,7 @@ mod tests {
         m.divergence(&a, MicroUsd::new(-250_000));
         m.cosigner_request("begin", "ok");
         m.cosigner_state("w1", 1, 2, false, 1);
+        m.cosigner_alarm("replay");
         m
     }
 

@@ -4,13 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::scalar::{address, address_or_none, bytes, bytes_between, choice, count, flag, host_pattern, path, some_time, text, time};
 use super::reader::{Env, Reader};
+use super::scalar::{address, address_or_none, bytes, bytes_between, choice, count, flag, host_pattern, path, some_time, text, time};
 use super::tree::{At, Keys, Node, Problem, Section, Value};
-use super::{
-    AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig,
-    UpstreamConfig,
-};
+use super::{AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, UpstreamConfig};
 use crate::payment::AgentId;
 
 const TOP: Keys = Keys {

@@ -48,7 +48,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of a key that must be there.
-    pub(crate) fn need<T>(&mut self, s: &Section<'_>, key: &str, missing: &str, read: impl FnOnce(&Self, &Node) -> Result<T, String>) -> Option<T> {
+    pub(crate) fn need<T>(
+        &mut self,
+        s: &Section<'_>,
+        key: &str,
+        missing: &str,
+        read: impl FnOnce(&Self, &Node) -> Result<T, String>,
+    ) -> Option<T> {
         let Some(node) = s.get(key) else {
             self.problems.at(s.at, format!("`{key}` is missing: {missing}"));
             return None;

@@ -76,16 +76,21 @@ impl Reader<'_> {
                 None
             }
             (None, Some(_)) => self.need(&s, "ca", "", |r, n| r.file_at(n).map(Pin::Certificate)),
-            _ => self.need(&s, "pin", "write `pin: FINGERPRINT`, the 64 hex digits on the co-signer's screen, or `ca: file:PATH`", |_, n| {
-                text(n)?.parse().map(Pin::Fingerprint).map_err(|e: crate::mpc::FingerprintError| e.to_string())
-            }),
+            _ => {
+                self.need(&s, "pin", "write `pin: FINGERPRINT`, the 64 hex digits on the co-signer's screen, or `ca: file:PATH`", |_, n| {
+                    text(n)?.parse().map(Pin::Fingerprint).map_err(|e: crate::mpc::FingerprintError| e.to_string())
+                })
+            }
         };
         let p = &mut self.problems;
         let deadline = s.read("deadline", Duration::from_secs(2), p, some_time);
         let presign = s.read("accept_unreviewed_presign", false, p, flag);
         let pool = s.read("pool", POOL, p, |n| count(n, MAX_POOL));
         if s.get("pool").is_some() && !presign {
-            p.at(s.place("pool"), "`pool` is of presignatures, which no cryptographer has reviewed: remove it, or add `accept_unreviewed_presign: true`");
+            p.at(
+                s.place("pool"),
+                "`pool` is of presignatures, which no cryptographer has reviewed: remove it, or add `accept_unreviewed_presign: true`",
+            );
         }
         let pool = if presign { pool } else { 0 };
         Some(MpcConfig {

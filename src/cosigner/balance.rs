@@ -49,7 +49,7 @@ pub async fn over_limit(post: &Post, chains: &[Chain], assets: &AssetTable, wall
     for chain in chains.iter().filter(|c| !c.id.is_testnet()) {
         for asset in assets.iter().filter(|a| a.id.chain == chain.id) {
             match held(post, chain.rpc.expose(), asset, wallet).await {
-                Ok(held) => sum = sum.saturating_add(held),
+                Ok(held) => sum = MicroUsd::new(sum.micro().saturating_add(held.micro())),
                 Err(error) => {
                     tracing::warn!(chain = %chain.id, asset = %asset.symbol, error, "the wallet's balance is not known: nothing is signed for main networks");
                     return true;

@@ -15,7 +15,19 @@ use crate::payment::ChainId;
 
 const TOP: Keys = Keys {
     known: &[
-        "version", "listen", "admin", "health", "state", "ledger", "wallet", "identity", "policy", "presign", "chains", "accept_unaudited", "probe",
+        "version",
+        "listen",
+        "admin",
+        "health",
+        "state",
+        "ledger",
+        "wallet",
+        "identity",
+        "policy",
+        "presign",
+        "chains",
+        "accept_unaudited",
+        "probe",
         "drain",
     ],
     later: &["otlp", "webhooks", "approvals"],
@@ -120,8 +132,8 @@ fn top(r: &mut Reader<'_>, file: &Path, tree: &Node) -> Option<Config> {
     let accept_unaudited = top.read("accept_unaudited", false, &mut r.problems, flag);
     let drain = top.read("drain", Duration::from_secs(10), &mut r.problems, time);
     let ledger = r.section(&top, "ledger", LEDGER);
-    let ephemeral_ok = ledger
-        .read("ephemeral", false, &mut r.problems, |n| crate::config::scalar::choice(n, &[("refuse", false), ("accept", true)]));
+    let ephemeral_ok =
+        ledger.read("ephemeral", false, &mut r.problems, |n| crate::config::scalar::choice(n, &[("refuse", false), ("accept", true)]));
     let presign = r.section(&top, "presign", PRESIGN).read("accept_unreviewed_presign", false, &mut r.problems, flag);
     let identity = r.need(&top, "identity", "write `identity: file:PATH`, the key that `tollpass wallet create` made", Reader::file_at);
     let probe = if top.get("probe").is_some() { r.need(&top, "probe", "", Reader::file_at) } else { None };

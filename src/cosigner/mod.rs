@@ -8,7 +8,11 @@
 
 pub mod balance;
 pub mod config;
+pub mod facts;
+pub mod grant;
 pub mod judge;
+pub mod offer;
+pub mod probe;
 pub mod registry;
 pub mod run;
 pub mod server;

@@ -11,15 +11,17 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::config::Config;
-use super::judge::Judge;
+use super::judge::{Judge, Surroundings};
+use super::probe::Probe;
 use super::server::{Parts, Server};
 use super::store::Store;
 use crate::admin::{self, Part, Readiness};
 use crate::crew::Crew;
 use crate::custody::Custody;
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, ClockReading, Ledger};
 use crate::metrics::Metrics;
 use crate::mpc::{Origin, Party};
+use crate::payment::AgentId;
 use crate::policy::Policy;
 use crate::reload::{self, Reloader};
 use crate::wire::identity::Identity;
@@ -90,15 +92,17 @@ impl Cosigner {
         tracing::warn!("the signing library has no third-party audit: see SECURITY.md");
         let metrics = Metrics::new(false);
         let readiness = Readiness::new();
-        let opening =
-            ledger::Options { dir: config.private(), ephemeral_ok: config.ephemeral_ok, accept_clock: options.accept_clock };
+        let opening = ledger::Options { dir: config.private(), ephemeral_ok: config.ephemeral_ok, accept_clock: options.accept_clock };
         let ledger = Ledger::open(&opening, clock::read())?;
         let store = Arc::new(Store::open(&config.private())?);
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = ledger.clone();
         let policy = hot.cosigner_policy(&config.policy, &metrics, move |policy| epochs.set_epoch(policy.epoch()))?;
         let runtime = Builder::new_multi_thread().thread_name("cosigner").enable_all().build()?;
-        let judge = Arc::new(judge(config, &policy, &ledger, &store, &custody));
+        let world =
+            World { policy: Arc::clone(&policy), custody: Arc::clone(&custody), store: Arc::clone(&store), metrics: Arc::clone(&metrics) };
+        let probe = config.probe.clone().map(Probe::new);
+        let judge = Arc::new(Judge::new(wallet.clone(), ledger.clone(), Arc::clone(&store), Arc::new(world), probe));
         let server = {
             let policy = Arc::clone(&policy);
             Server::new(Parts {
@@ -184,10 +188,35 @@ impl Cosigner {
     }
 }
 
-/// The judge over its own policy, ledger and store.
-fn judge(config: &Config, policy: &Arc<ArcSwap<Policy>>, ledger: &Ledger, store: &Arc<Store>, custody: &Arc<Custody>) -> Judge {
-    let _ = (config, policy, ledger, store, custody);
-    Judge {}
+/// What the judge looks at afresh.
+struct World {
+    policy: Arc<ArcSwap<Policy>>,
+    custody: Arc<Custody>,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+}
+
+impl Surroundings for World {
+    fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    fn clock(&self) -> ClockReading {
+        clock::read()
+    }
+
+    fn frozen(&self) -> bool {
+        self.custody.frozen().is_some()
+    }
+
+    fn tied(&self, identity: &str, agent: &AgentId) -> bool {
+        // A store that cannot be read ties nobody to anything.
+        self.store.standing(identity).is_ok_and(|row| row.is_some_and(|row| row.agents.iter().any(|a| a == agent.as_str())))
+    }
+
+    fn agent_not_tied(&self, _identity: &str) {
+        self.metrics.cosigner_alarm("agent_not_tied");
+    }
 }
 
 fn pages(metrics: &Arc<Metrics>, readiness: &Arc<Readiness>, server: &Arc<Server>) -> net::Handler {
@@ -231,16 +260,12 @@ async fn wait_for_stop(reloader: &Reloader) -> Result<()> {
 }
 
 /// Asks at the start, then every minute, what the wallet holds on the main networks that the configuration names (S10).
-async fn watch_balance(
-    config: &Config,
-    policy: &Arc<ArcSwap<Policy>>,
-    server: &Arc<Server>,
-    wallet: crate::payment::Payer,
-) -> Result<()> {
+async fn watch_balance(config: &Config, policy: &Arc<ArcSwap<Policy>>, server: &Arc<Server>, wallet: crate::payment::Payer) -> Result<()> {
     if config.accept_unaudited || config.chains.is_empty() {
         return Ok(());
     }
     let (chains, policy) = (config.chains.clone(), Arc::clone(policy));
+    let post = |_url: String, _body: String| -> net::BoxFuture<Result<Vec<u8>, String>> { Box::pin(async { Err("no client".to_owned()) }) };
     let look = {
         let server = Arc::downgrade(server);
         move || {

@@ -181,6 +181,7 @@ impl Server {
         let header = &request.opened.header;
         let now = self.now();
         if !self.store.fresh(header.sender.0, header.id, now) {
+            self.metrics.cosigner_alarm("replay");
             tracing::warn!(sender = %header.sender, path = header.path, "a request came twice: not answered");
             return Err(No::Close);
         }
@@ -190,7 +191,7 @@ impl Server {
         }
         let caller = self.caller(&request)?;
         if header.path == path::SETTLE {
-            return yes(self.settle(&decode::<Settle>(payload)?)?);
+            return yes(self.settle(&decode::<Settle>(payload)?, &caller)?);
         }
         if header.epoch != self.wallet.epoch {
             return Err(Reason::StaleEpoch.into());
@@ -225,6 +226,7 @@ impl Server {
             Known::Yes { .. } => Err(Reason::WalletUnknown.into()),
             Known::Revoked { name } => {
                 self.sessions.revoked(key);
+                self.metrics.cosigner_alarm("revoked_identity");
                 tracing::warn!(identity = name, %key, "a revoked identity asked: its connection is closed");
                 Err(No::Close)
             }
@@ -242,7 +244,7 @@ impl Server {
         }
         *lock(&self.turn) = Some(hello.next_turn);
         lock(&self.turns).insert(caller.owner.connection, hello.next_turn);
-        Ok(Welcome { address: self.wallet.address.0.into(), head: self.store.head(), presign: self.presign })
+        Ok(Welcome { address: self.wallet.address.0.into(), head: self.head(), presign: self.presign })
     }
 
     /// The connection said Hello, and no other run of the share has done so since.
@@ -257,6 +259,7 @@ impl Server {
 
     fn copied(&self, caller: &Caller) -> No {
         self.sessions.gone(caller.owner.connection);
+        self.metrics.cosigner_alarm("share_copied");
         tracing::error!(
             identity = %caller.standing.identity,
             wallet = %self.wallet.id,
@@ -276,13 +279,15 @@ impl Server {
         Ok(Enrolled { identity: row.name, wallet: row.wallet, address: self.wallet.address.0.into(), agents: row.agents })
     }
 
-    fn settle(&self, settle: &Settle) -> Result<Noted, No> {
-        const OUTCOMES: [&str; 4] = ["settled", "open", "lost", "void"];
-        let outcome = OUTCOMES.into_iter().find(|o| *o == settle.outcome).ok_or(No::Close)?;
-        if settle.wallet == self.wallet.id.as_str() {
-            self.store.note(settle.purchase, outcome, self.now());
-        }
+    /// Words about an outcome: kept, believed by nobody (S5).
+    fn settle(&self, settle: &Settle, caller: &Caller) -> Result<Noted, No> {
+        self.judge.note(settle, &caller.standing)?;
         Ok(Noted {})
+    }
+
+    /// Grows with every durable change of the ledger and of the store, so that a rollback of either shows (S2).
+    fn head(&self) -> u64 {
+        self.judge.head().saturating_add(self.store.head())
     }
 
     /// What an abort of the protocol means for the wallet. Runs on the crew: a ban is durable before anything is answered (S3).

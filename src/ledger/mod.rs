@@ -25,11 +25,11 @@ use alloy_primitives::B256;
 
 use clock::Clock;
 use index::Found;
-use store::{Answer, Failed, Store};
+use store::{Answer, Change, Failed, Store};
 
 pub use books::Books;
 pub use clock::{ClockReading, ClockState};
-pub use commitment::{Commitment, DefinitelyUnsigned, SignContext, SignRequest};
+pub use commitment::{Commitment, DefinitelyUnsigned, SignContext, SignRequest, Unlogged};
 pub use purchase::{Likeness, Outcome, Purchase, PurchaseState};
 pub use reservation::Reservation;
 
@@ -275,6 +275,16 @@ impl Ledger {
             live.owner
         };
         Commitment::adopt(&self.shared, *id, owner, now).map_or(Taken::Unknown, |c| Taken::Known(Box::new(c)))
+    }
+
+    /// Records what somebody says of an outcome, for tables and logs. Nothing held changes. Queued, not waited for.
+    pub fn remark(&self, id: &PurchaseId, outcome: Outcome) {
+        let mut state = self.shared.state();
+        let Some(live) = state.books.index().get_mut(id).filter(|live| !live.writing) else { return };
+        live.edit().conclude(outcome, None);
+        let change = Change::Status { num: live.num, purchase: Arc::clone(&live.purchase), pin: None };
+        drop(state);
+        self.shared.store.queue(change);
     }
 
     /// True while the store accepts writes.

@@ -234,7 +234,7 @@ impl Purchase {
 
     /// Whether `approval` may change these terms. On a co-signer payee, entry, identity and budget stay as well: each has a
     /// counter of its own, and money held under one must not be signed for under another (S4).
-    pub(super) fn may_become(&self, approval: &Approval) -> bool {
+    pub fn may_become(&self, approval: &Approval) -> bool {
         let offer = approval.offer();
         let same = match (&self.cosigned, approval.cosigned()) {
             (None, None) => true,

@@ -78,6 +78,12 @@ pub(super) const COSIGNER_FROZEN: MetricRow =
     row("tollpass_cosigner_frozen", "gauge", &["wallet"], "Co-signer: 1 while the wallet is frozen and signs nothing.");
 pub(super) const COSIGNER_BANS: MetricRow =
     row("tollpass_cosigner_bans_total", "counter", &["wallet"], "Co-signer: bans since the start; one is an attack or a broken disk.");
+pub(super) const COSIGNER_ALARMS: MetricRow = row(
+    "tollpass_cosigner_alarms_total",
+    "counter",
+    &["kind"],
+    "Co-signer: agent_not_tied, share_copied, revoked_identity, replay: somebody uses what is not theirs. Look at the log.",
+);
 pub(super) const BUILD: MetricRow = row("tollpass_build_info", "gauge", &["version", "commit"], "Always 1; the labels say what runs.");
 
 /// Every metric, in the order of the README.
@@ -105,6 +111,7 @@ pub const TABLE: &[MetricRow] = &[
     COSIGNER_PRESIGNED,
     COSIGNER_FROZEN,
     COSIGNER_BANS,
+    COSIGNER_ALARMS,
     BUILD,
     row("process_cpu_seconds_total", "counter", &[], "User and system CPU time, seconds."),
     row("process_open_fds", "gauge", &[], "Open file descriptors."),

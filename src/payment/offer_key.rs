@@ -98,7 +98,17 @@ mod tests {
         assert!(matches!(key("/keys/es256/did").unwrap(), OfferKey::P256(_)));
         assert!(matches!(key("/keys/eip712").unwrap(), OfferKey::Secp256k1(_)));
         let zero = format!("0x{}", "0".repeat(40));
-        for text in ["", "did:key:", "did:key:z", "did:key:z0", "did:web:api.example", "0x", "0x02", &zero, "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"] {
+        for text in [
+            "",
+            "did:key:",
+            "did:key:z",
+            "did:key:z0",
+            "did:web:api.example",
+            "0x",
+            "0x02",
+            &zero,
+            "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
+        ] {
             assert_eq!(text.parse::<OfferKey>(), Err(OfferKeyError), "{text}");
         }
     }

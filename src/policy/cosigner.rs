@@ -197,7 +197,9 @@ pub(super) fn check_allow(map: &Fields<'_>, target: &Target, trust: &Trust, role
     let pay_to = map.get("pay_to");
     let word = pay_to.filter(|n| matches!(&n.value, Value::Text(t) if t == "pinned" || t == "any"));
     match word {
-        Some(node) if !unverified => report.error(&node.at, format!("allow.pay_to: a co-signer takes no payee on somebody's word: {PROVE}")),
+        Some(node) if !unverified => {
+            report.error(&node.at, format!("allow.pay_to: a co-signer takes no payee on somebody's word: {PROVE}"))
+        }
         None if pay_to.is_none() && trust.is_empty() && !unverified => {
             report.error(map.at, format!("allow: nothing proves the payee of this entry to a co-signer: {PROVE}"));
         }
@@ -215,7 +217,8 @@ pub(super) fn check_allow(map: &Fields<'_>, target: &Target, trust: &Trust, role
     }
     for key in ["paths", "ports", "plain_http", "protocols", "schemes", "flows", "transfer", "repeats"] {
         if let Some(node) = map.get(key) {
-            report.warn(&node.at, format!("allow.{key} has no effect on a co-signer, which does not see it: the proxy's policy narrows it"));
+            report
+                .warn(&node.at, format!("allow.{key} has no effect on a co-signer, which does not see it: the proxy's policy narrows it"));
         }
     }
 }
@@ -224,7 +227,10 @@ pub(super) fn check_allow(map: &Fields<'_>, target: &Target, trust: &Trust, role
 pub(super) fn check_deny(map: &Fields<'_>, role: Role, report: &mut Report) {
     for key in ["paths", "ports"] {
         if let Some(node) = map.get(key).filter(|_| role.is_cosigner()) {
-            report.error(&node.at, format!("deny.{key}: a co-signer does not see it, so this would deny nothing: remove the key, or the entry"));
+            report.error(
+                &node.at,
+                format!("deny.{key}: a co-signer does not see it, so this would deny nothing: remove the key, or the entry"),
+            );
         }
     }
 }

@@ -128,7 +128,10 @@ fn allow_entry(
         pay_to,
         allow_zero,
         max,
-        lifetime: map.get("lifetime").and_then(|n| lifetime(n, "allow.lifetime", context.role, report)).unwrap_or(context.defaults.lifetime),
+        lifetime: map
+            .get("lifetime")
+            .and_then(|n| lifetime(n, "allow.lifetime", context.role, report))
+            .unwrap_or(context.defaults.lifetime),
         limits,
         trust,
         repeats: map.get("repeats").map(|n| repeats(n, report)).unwrap_or_default(),

@@ -209,7 +209,10 @@ fn read_defaults(node: &Node, role: Role, report: &mut Report) -> Option<Default
         })
     {
         if role == (Role::Cosigner { unverified: false }) {
-            report.error(&node.at, "defaults.pay_to: a co-signer takes no payee on somebody's word: remove it, and give each allow entry its own proof");
+            report.error(
+                &node.at,
+                "defaults.pay_to: a co-signer takes no payee on somebody's word: remove it, and give each allow entry its own proof",
+            );
         } else if pay_to == PayTo::Any {
             report.warn(&node.at, "defaults.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list");
         }
@@ -243,7 +246,10 @@ pub(super) fn lifetime(node: &Node, place: &str, role: Role, report: &mut Report
         return None;
     }
     if role.is_cosigner() && lifetime > Duration::from_secs(MAX_LIFETIME) {
-        report.error(&node.at, format!("{place}: a co-signer signs windows of at most {MAX_LIFETIME} seconds: write {MAX_LIFETIME}s or less"));
+        report.error(
+            &node.at,
+            format!("{place}: a co-signer signs windows of at most {MAX_LIFETIME} seconds: write {MAX_LIFETIME}s or less"),
+        );
         return None;
     }
     Some(lifetime)

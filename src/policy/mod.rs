@@ -33,12 +33,14 @@ mod yaml;
 mod tests;
 
 pub use cosigner::{Approver, MAX_LIFETIME};
-pub use decision::{Approval, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Refusal, RepeatRules, RuleId, Violation};
+pub use decision::{
+    Approval, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Refusal, RepeatRules, RuleId, Violation,
+};
 pub use evaluate::{Input, View};
 pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};
 pub use file::{PolicyError, PolicyErrors, Source};
 pub use host::{Host, HostError};
 pub use pattern::HostPattern;
-pub use select::{Ask, Selection, Subject, Transfer, Wanted};
 pub use rule::{Budget, Policy, RefusalBody};
+pub use select::{Ask, Selection, Subject, Transfer, Wanted};
 pub use window::{Scope, Span, Window};

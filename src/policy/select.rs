@@ -145,7 +145,10 @@ impl Policy {
             return Err(Violation { rule: Some(deny.id.clone()), amount, ..none(Reason::Denied) });
         }
         if entries.is_empty() {
-            let testnet = rules.allow.iter().any(|a| a.target.asset_and_payee(&offer) && a.network(terms.asset.chain) == Err(Some(Reason::TestnetNotListed)));
+            let testnet = rules
+                .allow
+                .iter()
+                .any(|a| a.target.asset_and_payee(&offer) && a.network(terms.asset.chain) == Err(Some(Reason::TestnetNotListed)));
             return Err(Violation { amount, ..none(if testnet { Reason::TestnetNotListed } else { Reason::NotAllowed }) });
         }
         Ok(Selection { policy: self, own, agent: agent.clone(), rules, terms, offer, entries, denials, against: Vec::new() })
@@ -201,8 +204,8 @@ impl<'p> Selection<'p> {
         self.offer.price
     }
 
-    /// The terms.
-    pub const fn terms(&self) -> &Transfer {
+    /// What is to be signed.
+    pub const fn transfer(&self) -> &Transfer {
         &self.terms
     }
 
@@ -283,8 +286,7 @@ impl<'p> Selection<'p> {
     fn window(&self, entry: &Allow) -> Option<Violation> {
         let longest = entry.lifetime.min(Duration::from_secs(MAX_LIFETIME)).as_secs();
         let latest = u64::try_from(self.terms.now.secs()).unwrap_or(0).saturating_add(longest);
-        (self.terms.valid_before > latest)
-            .then(|| Violation { rule: Some(entry.id.clone()), ..Violation::new(Reason::WindowTooLong) })
+        (self.terms.valid_before > latest).then(|| Violation { rule: Some(entry.id.clone()), ..Violation::new(Reason::WindowTooLong) })
     }
 
     fn consider(&self, candidate: &Candidate<'p>, ask: &Ask, books: &dyn View) -> Result<Approval, Vec<Violation>> {
@@ -369,7 +371,8 @@ impl Judged<'_, '_> {
             if self.lifted(&cap.rule) {
                 continue;
             }
-            let (span, reason) = (cap.window.span(self.selection.terms.now, &self.selection.policy.zone), reason.unwrap_or(cap_reason(cap.window)));
+            let (span, reason) =
+                (cap.window.span(self.selection.terms.now, &self.selection.policy.zone), reason.unwrap_or(cap_reason(cap.window)));
             let spent = self.books.spent(scope, span);
             if spent.checked_add(cost).is_none_or(|sum| sum > cap.limit) {
                 self.against.push(Violation {

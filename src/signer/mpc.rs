@@ -225,8 +225,9 @@ impl Inner {
                 entry: context.entry.to_string(),
                 price_micro: context.price.micro(),
                 policy: context.policy.to_string(),
+                url: context.url.as_ref().map(|url| url.0.clone()),
             },
-            offer: None,
+            offer: context.offer.clone(),
             grant: None,
         };
         let bytes = encode(&intent);

@@ -159,7 +159,7 @@ impl Treasurer {
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             };
             self.metrics.authorize(&ask.agent, Stage::Reserve, started.elapsed());
-            return self.sign(commitment, offer, false).await;
+            return self.sign(ask, commitment, offer, false).await;
         }
         Err(Refusal::because(Reason::Busy))
     }
@@ -183,14 +183,14 @@ impl Treasurer {
         let window = i64::try_from(purchase.valid_before).unwrap_or(i64::MAX).saturating_sub(now.secs());
         if let (Some(offer), true) = (&unchanged, window >= MIN_WINDOW_SECS) {
             // The intent as recorded: signing it again after a crash forms the same authorization (M1.5).
-            return self.sign(commitment, offer.clone(), true).await;
+            return self.sign(ask, commitment, offer.clone(), true).await;
         }
         for _ in 0..MAX_DECISIONS {
             let approval = self.decide(ask, challenge, payer, now, Some(&commitment))?;
             let offer = approval.offer().clone();
             let valid_after = protocol::valid_after(offer.protocol, now);
             match commitment.resign(approval, valid_after, now).await {
-                Ok(()) => return self.sign(commitment, offer, true).await,
+                Ok(()) => return self.sign(ask, commitment, offer, true).await,
                 Err(ReserveError::Stale(_)) => {}
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             }
@@ -240,12 +240,13 @@ impl Treasurer {
     }
 
     /// Decide and sign the same object: the request comes out of the commitment and nothing else.
-    async fn sign(&self, mut commitment: Commitment, offer: Offer, again: bool) -> Result<Ticket, Refusal> {
+    async fn sign(&self, ask: &Ask, mut commitment: Commitment, offer: Offer, again: bool) -> Result<Ticket, Refusal> {
         let started = Instant::now();
         let unheard = matches!(commitment.purchase().state, PurchaseState::Committed | PurchaseState::Signed | PurchaseState::Sent);
         let Some(request) = commitment.sign_request(&offer.asset) else {
             return Err(Refusal::because(Reason::Internal));
         };
+        let request = request.with_proofs(Some(ask.url.clone()), None);
         let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if left < MIN_WINDOW_SECS {
             return Err(self.give_up(commitment, Reason::WindowTooShort, again));

@@ -83,6 +83,8 @@ pub struct Claims {
     pub price_micro: i64,
     /// Digest of the sidecar's policy.
     pub policy: String,
+    /// What was asked for, where a probe may ask again: `https://host/path?query`. The seller's own `resource` will do.
+    pub url: Option<String>,
 }
 
 /// An intent with the signature of the identity it comes from, over its exact bytes.

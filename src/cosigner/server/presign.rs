@@ -66,7 +66,7 @@ impl Server {
         let (mark, joined, round1, round2) = joining.await?;
         let stage = Stage::Prepare { joined: Box::new(joined), place };
         let session = self.sessions.open(caller.owner, stage, open, mark).ok_or(Reason::WalletFrozen)?;
-        Ok(Opened { session, round1, round2, head: self.store.head() })
+        Ok(Opened { session, round1, round2, head: self.head() })
     }
 
     /// Its second: our half waits under the session's id for one use.

@@ -30,7 +30,7 @@ impl Server {
         crate::failpoint!("cosigner_joined");
         let stage = Stage::Sign { permit: Box::new(permit), joined: Box::new(joined) };
         let session = self.sessions.open(caller.owner, stage, place, mark).ok_or(Reason::WalletFrozen)?;
-        Ok(Opened { session, round1, round2, head: self.store.head() })
+        Ok(Opened { session, round1, round2, head: self.head() })
     }
 
     /// Second round trip: the session is used up whatever comes of it.
@@ -69,11 +69,14 @@ impl Server {
         if self.custody.frozen().is_some() {
             return Err(Reason::WalletFrozen.into());
         }
-        match self.registry.look_up(caller.owner.key) {
-            Ok(crate::cosigner::registry::Known::Yes { .. }) => {}
-            _ => return Err(No::Close),
+        match self.judge.still(permit, crate::wire::link::Service::now(self)) {
+            Ok(()) => Ok(()),
+            Err(Reason::IdentityRevoked) => {
+                self.sessions.revoked(caller.owner.key);
+                Err(No::Close)
+            }
+            Err(reason) => Err(reason.into()),
         }
-        Ok(self.judge.still(permit, crate::wire::link::Service::now(self))?)
     }
 
     /// The partial leaves.
@@ -83,6 +86,6 @@ impl Server {
         let remaining_micro = self.judge.remaining(&permit).map(crate::payment::MicroUsd::micro);
         self.judge.released(permit);
         crate::failpoint!("cosigner_after_partial");
-        Ok(Finished { partial: partial.as_bytes().to_vec(), rho, remaining_micro, head: self.store.head() })
+        Ok(Finished { partial: partial.as_bytes().to_vec(), rho, remaining_micro, head: self.head() })
     }
 }

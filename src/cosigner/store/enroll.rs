@@ -80,6 +80,17 @@ impl Store {
         })
     }
 
+    /// The identity of a name that is not revoked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn standing(&self, name: &str) -> Result<Option<Row>, Unavailable> {
+        self.read(|conn| {
+            let mut find = conn.prepare(&format!("SELECT {COLUMNS} FROM identities WHERE name = ?1 AND revoked_at IS NULL"))?;
+            find.query_row([name], row).optional()
+        })
+    }
+
     /// Every identity, the revoked ones too, by name.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What the co-signer must not forget, beside its ledger. SQLite, full sync; what is answered waits for the disk.
 //!
 //! One writer thread commits what came together in one transaction and one fdatasync. Keys, turns and enrolments are waited
-//! for; replay ids and outcomes ride along with them, in the order they came: a request's id is durable no later than the
+//! for; replay ids ride along with them, in the order they came: a request's id is durable no later than the
 //! key it led to, so a crash forgets no request that changed anything.
 
 mod enroll;
@@ -139,18 +139,6 @@ impl Store {
     pub fn current_turn(&self, wallet: &str) -> Option<[u8; 16]> {
         let conn = lock(&self.reader);
         conn.query_row("SELECT current FROM turns WHERE wallet = ?1", [wallet], |r| r.get(0)).optional().ok().flatten()
-    }
-
-    /// Notes what a sidecar says became of a purchase (S5: Claimed). Not waited for; the first word stays.
-    pub fn note(&self, purchase: [u8; 16], outcome: &'static str, at: Timestamp) {
-        let write = move |conn: &Connection| {
-            conn.prepare("INSERT OR REPLACE INTO outcomes (purchase, outcome, at) VALUES (?1, ?2, ?3)")?.execute(params![
-                purchase,
-                outcome,
-                at.millis()
-            ])
-        };
-        self.writer.submit(false, write, |_| ());
     }
 
     /// Waits until everything queued so far is durable.

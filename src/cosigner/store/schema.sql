@@ -36,12 +36,6 @@ CREATE TABLE turns (
     previous BLOB NOT NULL,
     current  BLOB NOT NULL
 ) WITHOUT ROWID;
--- What sidecars say became of purchases. Claimed: it moves no money.
-CREATE TABLE outcomes (
-    purchase BLOB PRIMARY KEY,
-    outcome  TEXT NOT NULL,
-    at       INTEGER NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE meta (head INTEGER NOT NULL);
 INSERT INTO meta (head) VALUES (0);
 PRAGMA user_version = 1;

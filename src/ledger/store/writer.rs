@@ -31,8 +31,7 @@ pub(super) fn run(opened: Opened, queue: &Receiver<Job>, state: &Mutex<State>, a
         Err(error) => return tracing::error!(%error, "the ledger's writer cannot start"),
     };
     let Opened { head, sequence, .. } = opened;
-    let mut writer =
-        Writer { session, head, sequence, synced: sequence, durable, tidy_at: None, state, available, unwritten: Vec::new() };
+    let mut writer = Writer { session, head, sequence, synced: sequence, durable, tidy_at: None, state, available, unwritten: Vec::new() };
     while let Some(batch) = writer.next_batch(queue) {
         writer.write(batch);
         writer.write_head(false);

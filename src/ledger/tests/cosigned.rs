@@ -123,13 +123,16 @@ async fn a_cosigned_purchase_keeps_payee_entry_identity_and_budget_when_it_is_si
         let offer = Offer { payee: Payee(Address::repeat_byte(0xcc)), ..offer(10) };
         Approval::for_test(agent(), offer, entry(), vec![], 0).cosigned_as(by(IDENTITY, false), until(60))
     };
-    let other_entry =
-        Approval::for_test(agent(), offer(10), RuleId("x".into()), vec![], 0).cosigned_as(by(IDENTITY, false), until(60));
+    let other_entry = Approval::for_test(agent(), offer(10), RuleId("x".into()), vec![], 0).cosigned_as(by(IDENTITY, false), until(60));
     let other_identity = approve(10, vec![]).cosigned_as(by("b", false), until(60));
     let other_budget = approve(10, vec![]).cosigned_as(by(IDENTITY, true), until(60));
-    for (what, approval) in
-        [("payee", other_payee), ("entry", other_entry), ("identity", other_identity), ("budget", other_budget), ("proxy", approve(10, vec![]))]
-    {
+    for (what, approval) in [
+        ("payee", other_payee),
+        ("entry", other_entry),
+        ("identity", other_identity),
+        ("budget", other_budget),
+        ("proxy", approve(10, vec![])),
+    ] {
         let refused = held.resign(approval.holding(MicroUsd::new(10)), 0, T0).await;
         assert!(matches!(refused, Err(ReserveError::Stale(None))), "{what}");
     }
