@@ -41,6 +41,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cosigner;
+pub mod crew;
 pub mod custody;
 pub mod demo;
 pub mod failpoint;

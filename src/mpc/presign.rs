@@ -24,8 +24,8 @@
 //! }
 //! ```
 //!
-//! Take the half out of its pool *before* any check that may fail, and never put one back. A pool belongs to one
-//! connection and one process run; drop it on disconnect, refresh, ban, and change of policy.
+//! Take a half out of its pool *before* any check that may fail, and never put one back. A pool belongs to one connection and
+//! one process run; drop it on disconnect, refresh, ban, and change of policy.
 
 use std::sync::Arc;
 
@@ -45,12 +45,11 @@ use super::{Abort, Partial, Party, Share};
 const ZERO: [u8; 32] = [0; 32];
 const TAG: &[u8] = b"tollpass/presign/delta/v1";
 
-/// What one side keeps of a presignature. No Clone, no serde, no Debug.
+/// What one side keeps of a presignature; `nonce` is R, which both sides know. No Clone, no serde, no Debug.
 struct Half {
     share: Arc<Share>,
     peer: Party,
     id: [u8; 32],
-    /// R, the nonce point before re-randomisation; both sides know it.
     nonce: AffinePoint,
     u: Scalar,
     v: Scalar,

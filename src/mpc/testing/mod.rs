@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod probe;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dkls23_secp256k1::protocols::{Parameters, re_key::re_key};
 use k256_dkls::elliptic_curve::Field;
 use k256_dkls::{AffinePoint, Scalar, Secp256k1};
+
+pub use probe::{Cheat, is_the_key, secret_bit};
 
 use super::share::address_of;
 use super::{Fingerprint, Origin, Party, Share, Wallet};
