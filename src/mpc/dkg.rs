@@ -5,9 +5,9 @@ use dkls23_secp256k1::protocols::{Abort, Parameters};
 use k256_dkls::{Scalar, Secp256k1};
 use zeroize::Zeroizing;
 
+use super::Party;
 use super::plan::{Fault, Plan, Post};
 use super::setup::{ChainCommit, ChainOpen, Dkls, Engine, Mul, Proof, Received, Setup, ZeroCommit, ZeroSeed, index};
-use super::Party;
 
 /// Begins the creation of a wallet; `nonce` is fresh and random.
 ///
@@ -51,15 +51,8 @@ impl Engine for Creation {
     fn finish(mut self: Box<Self>, all: &Received) -> Result<Dkls, Abort> {
         let session = self.session.take().unwrap_or_else(|| open(self.me, &[]));
         let address = dkls23_secp256k1::compute_eth_address;
-        let (party, _) = session.phase4(
-            &all.proofs,
-            &all.zero_commits,
-            &all.zero_seeds,
-            &all.muls,
-            &all.chain_commits,
-            &all.chain_opens,
-            address,
-        )?;
+        let (party, _) =
+            session.phase4(&all.proofs, &all.zero_commits, &all.zero_seeds, &all.muls, &all.chain_commits, &all.chain_opens, address)?;
         Ok(party)
     }
 }

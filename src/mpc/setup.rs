@@ -197,7 +197,8 @@ impl Setup {
 
     fn commit(&mut self, inbox: &Inbox) -> Result<Post, Fault> {
         let _: BTreeMap<Party, ()> = self.hear(inbox)?;
-        let theirs: BTreeMap<Party, Zeroizing<Scalar>> = self.hear_private::<Scalar>(inbox)?.into_iter().map(|(p, s)| (p, s.into())).collect();
+        let theirs: BTreeMap<Party, Zeroizing<Scalar>> =
+            self.hear_private::<Scalar>(inbox)?.into_iter().map(|(p, s)| (p, s.into())).collect();
         self.fragments.extend(theirs.values().map(|s| **s));
         self.close_round(inbox);
         let fragments = std::mem::take(&mut self.fragments);
@@ -359,9 +360,7 @@ impl Setup {
             AbortReason::ZeroShareDecommitFailed { counterparty } => named(counterparty, "opened another seed than it committed to"),
             AbortReason::MultiplicationVerificationFailed { counterparty, .. } => named(counterparty, "sent a wrong multiplication set-up"),
             AbortReason::ChainCodeCommitmentFailed { party } => named(party, "opened another chain code than it committed to"),
-            AbortReason::PolynomialInconsistency => {
-                Fault::Unclear { round: self.round, what: "the parts of the key do not fit together" }
-            }
+            AbortReason::PolynomialInconsistency => Fault::Unclear { round: self.round, what: "the parts of the key do not fit together" },
             AbortReason::TrivialPublicKey | AbortReason::TrivialKeyShare => {
                 Fault::Unclear { round: self.round, what: "the key is a trivial one" }
             }

@@ -185,7 +185,8 @@ fn a_changed_secret_makes_no_wallet() {
         // A wrong fragment fits nobody's line, and the library cannot tell whose it was. Sealing and signatures keep everyone
         // but the sender from changing one.
         let fault = results[0].as_ref().unwrap_err();
-        let want = |f: &Fault| matches!(f, Fault::Party { party: Party::Cosigner, .. }) || (round == 3 && matches!(f, Fault::Unclear { .. }));
+        let want =
+            |f: &Fault| matches!(f, Fault::Party { party: Party::Cosigner, .. }) || (round == 3 && matches!(f, Fault::Unclear { .. }));
         assert!(want(fault), "round {round}: {fault}");
     }
 }
