@@ -8,7 +8,7 @@ ARG FEATURES=""
 WORKDIR /src
 COPY . .
 # The compiler of the base image is the pinned one.
-RUN rm -f rust-toolchain.toml && cargo build --locked --release --no-default-features --features "$FEATURES"
+RUN rm -f rust-toolchain.toml && cargo build --locked --release --bin tollpass --no-default-features --features "$FEATURES"
 RUN mkdir -p /out/var/lib/tollpass && cp target/release/tollpass /out/tollpass
 
 FROM gcr.io/distroless/cc-debian12:nonroot

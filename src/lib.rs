@@ -37,10 +37,12 @@
 pub mod admin;
 pub mod agents;
 pub mod app;
+pub mod ceremony;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cosigner;
+pub mod crew;
 pub mod custody;
 pub mod demo;
 pub mod failpoint;

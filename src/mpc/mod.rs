@@ -6,10 +6,71 @@
 //! callers run these on threads of their own.
 //!
 //! `dkls23` has no third-party audit; README and SECURITY.md say so.
+//!
+//! # A presignature is used once
+//!
+//! Two signatures of one presignature are the private key (S9). One use compiles:
+//!
+//! ```
+//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! fn respond(half: ResponderPresignature) -> Result<Partial, Abort> {
+//!     half.present(Default::default(), [1; 32], [2; 32])
+//! }
+//! fn complete(half: Presignature, peer: &Partial) -> Result<[u8; 65], Abort> {
+//!     half.complete(Default::default(), [1; 32], [2; 32], peer)
+//! }
+//! ```
+//!
+//! A second one, of either half, does not:
+//!
+//! ```compile_fail,E0382
+//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! fn respond(half: ResponderPresignature) -> Result<Partial, Abort> {
+//!     half.present(Default::default(), [1; 32], [2; 32])?;
+//!     half.present(Default::default(), [1; 32], [3; 32])
+//! }
+//! ```
+//!
+//! ```compile_fail,E0382
+//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! fn complete(half: Presignature, peer: &Partial) -> Result<[u8; 65], Abort> {
+//!     half.complete(Default::default(), [1; 32], [2; 32], peer)?;
+//!     half.complete(Default::default(), [1; 32], [3; 32], peer)
+//! }
+//! ```
+//!
+//! Nor does a copy:
+//!
+//! ```compile_fail,E0308
+//! # use tollpass::mpc::ResponderPresignature;
+//! fn copy(half: &ResponderPresignature) -> ResponderPresignature {
+//!     half.clone()
+//! }
+//! ```
+//!
+//! The same holds for an interactive session: each step takes the one before.
+//!
+//! ```compile_fail,E0382
+//! # use tollpass::mpc::{Abort, Joined, Partial};
+//! fn finish(session: Joined, round2: &[u8]) -> Result<Partial, Abort> {
+//!     session.finish(round2)?;
+//!     session.finish(round2)
+//! }
+//! ```
 
 mod codec;
+mod dkg;
+mod plan;
+mod presign;
+mod refresh;
+mod rounds;
+mod setup;
 mod share;
 mod sign;
+#[cfg(any(test, feature = "failpoints"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +81,13 @@ use alloy_primitives::{Address, hex};
 use serde::{Deserialize, Serialize};
 
 pub use codec::{CodecError, MAX_CEREMONY, MAX_SIGNING};
+pub use dkg::create;
+pub use plan::{Existing, Fault, Inbox, Plan, Post};
+pub use presign::{PreBegun, PreJoined, Presignature, ResponderPresignature};
+pub use refresh::refresh;
+pub use setup::{LAST_ROUND, Next, Setup};
 pub use share::Share;
-pub use sign::{Begun, Joined, Partial};
+pub use sign::{Begun, Completing, Joined, Partial};
 
 use crate::payment::Payer;
 

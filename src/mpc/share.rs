@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use alloy_primitives::{Address, keccak256};
 use dkls23_secp256k1::Party as Dkls;
+use k256_dkls::AffinePoint;
+use k256_dkls::elliptic_curve::sec1::ToSec1Point;
 use zeroize::Zeroizing;
 
 use super::Wallet;
 use super::codec::{self, CodecError, MAX_CEREMONY};
+use crate::payment::Payer;
 
 /// A share of a wallet's key, in memory.
 pub struct Share {
@@ -36,12 +40,21 @@ impl Share {
     /// Rebuilds a share from a sealed file's content.
     ///
     /// # Errors
-    /// [`CodecError`] if the bytes are no party, or another one than `wallet` says.
+    /// [`CodecError`] if the bytes are no party of 2-of-3, or another party or account than `wallet` says.
     pub fn from_secret(wallet: Wallet, bytes: &[u8]) -> Result<Self, CodecError> {
         let party: Dkls = codec::decode(bytes, MAX_CEREMONY)?;
         let share = Self::new(wallet, party);
-        if share.party.party_index.as_u8() == share.wallet.party.index() { Ok(share) } else { Err(CodecError::Wrong) }
+        let facts = &share.wallet;
+        let two_of_three = share.party.parameters.threshold == 2 && share.party.parameters.share_count == 3;
+        let ours = share.party.party_index.as_u8() == facts.party.index() && address_of(&share.party.pk) == facts.address;
+        if two_of_three && ours { Ok(share) } else { Err(CodecError::Wrong) }
     }
+}
+
+/// The account of a public key: the last 20 bytes of Keccak-256 over both coordinates.
+pub(super) fn address_of(key: &AffinePoint) -> Payer {
+    let point = key.to_sec1_point(false);
+    Payer(Address::from_slice(&keccak256(&point.as_bytes()[1..])[12..]))
 }
 
 impl fmt::Debug for Share {

@@ -33,6 +33,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agents", &["config", "payment"]),
     ("clock", &["ledger", "payment"]),
     ("config", &["payment", "policy", "spelling"]),
+    ("crew", &[]),
+    ("custody", &["config", "failpoint", "mpc", "payment"]),
+    ("mpc", &["payment"]),
     ("spelling", &[]),
     ("failpoint", &[]),
     ("metrics", &["payment"]),
@@ -73,6 +76,8 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["rustls", "tokio_rustls", "rcgen"], &["src/proxy/tls.rs", "src/proxy/upstream.rs", "src/proxy/connect.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
     (&["k256"], &["src/signer/local.rs", "src/demo"]),
+    (&["dkls23", "dkls23_core", "dkls23_secp256k1", "k256_dkls"], &["src/mpc"]),
+    (&["argon2", "chacha20poly1305"], &["src/custody/seal.rs"]),
 ];
 
 /// Layers of arithmetic: time and random bytes are arguments there, and nothing waits.

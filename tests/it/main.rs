@@ -23,4 +23,5 @@ mod proxy_reload;
 mod proxy_requests;
 mod proxy_tunnels;
 mod proxy_upstream;
+mod supply;
 mod till;
