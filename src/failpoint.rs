@@ -46,6 +46,12 @@ pub const CUSTODY: &[&str] = &[
     "previous_destroyed",
 ];
 
+/// Every place in the creation of a wallet, in order (S6).
+pub const CREATE: &[&str] = &["dkg_agreed", "dkg_sealed", "dkg_reopened", "dkg_tested", "dkg_marked", "dkg_activated"];
+
+/// Every place in a complete refresh, in order; those in [`CUSTODY`] lie between them (S7).
+pub const REFRESH: &[&str] = &["refresh_staged", "refresh_tested", "refresh_activated", "refresh_destroyed"];
+
 /// Marks a place by its name.
 macro_rules! failpoint {
     ($name:literal) => {{
@@ -59,7 +65,7 @@ pub(crate) use failpoint;
 /// True if `name` is in one of the lists; decides at compile time.
 #[doc(hidden)]
 pub const fn listed(name: &str) -> bool {
-    contains(NAMES, name) || contains(CUSTODY, name)
+    contains(NAMES, name) || contains(CUSTODY, name) || contains(CREATE, name) || contains(REFRESH, name)
 }
 
 const fn contains(list: &[&str], name: &str) -> bool {
