@@ -66,7 +66,7 @@ fn play(steps: &[Step]) {
     for step in steps {
         match step {
             Step::Session => {
-                assert_eq!(custody.session_opened().is_ok(), !custody.frozen().is_some());
+                assert_eq!(custody.session_opened().is_ok(), custody.frozen().is_none());
                 if !model.frozen() {
                     model.open += 1;
                     model.used = true;
