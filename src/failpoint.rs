@@ -14,6 +14,23 @@ pub const NAMES: &[&str] = &[
     "half_body",
     "before_outcome",
     "before_consumed",
+    // signing, the sidecar's side
+    "sidecar_before_begin",
+    "sidecar_begun",
+    "sidecar_before_finish",
+    "sidecar_finished",
+    // signing, the co-signer's side
+    "cosigner_store_written",
+    "cosigner_store_durable",
+    "cosigner_hold_durable",
+    "cosigner_joined",
+    "cosigner_before_partial",
+    "cosigner_after_partial",
+    "cosigner_before_ban",
+    "cosigner_after_ban",
+    // enrolment
+    "enroll_key_written",
+    "enroll_token_spent",
 ];
 
 /// Every place in the keeping of a share, in the order of a ban and of a complete refresh (S3, S7).
@@ -29,6 +46,12 @@ pub const CUSTODY: &[&str] = &[
     "previous_destroyed",
 ];
 
+/// Every place in the creation of a wallet, in order (S6).
+pub const CREATE: &[&str] = &["dkg_agreed", "dkg_sealed", "dkg_reopened", "dkg_tested", "dkg_marked", "dkg_activated"];
+
+/// Every place in a complete refresh, in order; those in [`CUSTODY`] lie between them (S7).
+pub const REFRESH: &[&str] = &["refresh_staged", "refresh_tested", "refresh_activated", "refresh_destroyed"];
+
 /// Marks a place by its name.
 macro_rules! failpoint {
     ($name:literal) => {{
@@ -42,7 +65,7 @@ pub(crate) use failpoint;
 /// True if `name` is in one of the lists; decides at compile time.
 #[doc(hidden)]
 pub const fn listed(name: &str) -> bool {
-    contains(NAMES, name) || contains(CUSTODY, name)
+    contains(NAMES, name) || contains(CUSTODY, name) || contains(CREATE, name) || contains(REFRESH, name)
 }
 
 const fn contains(list: &[&str], name: &str) -> bool {

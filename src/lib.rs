@@ -37,6 +37,7 @@
 pub mod admin;
 pub mod agents;
 pub mod app;
+pub mod ceremony;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -265,9 +265,7 @@ impl Judge {
         if std::mem::replace(remembered, true) {
             return Ok(());
         }
-        let (store, key, purchase, digest) = (Arc::clone(&self.store), case.intent.key, case.intent.purchase, case.digest);
-        let answer = tokio::task::spawn_blocking(move || store.key(key, purchase, digest)).await;
-        match answer.unwrap_or(Err(KeyError::Unavailable)) {
+        match self.store.remember(case.intent.key, case.intent.purchase, case.digest).await {
             Ok(_) => Ok(()),
             Err(KeyError::Conflict) => Err(refused(Reason::IdempotencyConflict).into()),
             Err(KeyError::TooOften) => Err(refused(Reason::SignedTooOften).into()),

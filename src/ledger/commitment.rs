@@ -66,6 +66,9 @@ impl Commitment {
             method: p.method.clone(),
             entry: p.entry.clone(),
             price: p.held,
+            policy: Arc::clone(&p.policy_digest),
+            url: None,
+            offer: None,
         };
         Some(SignRequest { id: p.id, authorization, context })
     }
@@ -250,6 +253,22 @@ pub struct SignContext {
     pub entry: RuleId,
     /// Price in micro-USD.
     pub price: MicroUsd,
+    /// Digest of the policy that decided.
+    pub policy: Arc<str>,
+    /// Where the seller was asked, with the query: a co-signer may ask there itself. Never stored or logged.
+    pub url: Option<Unlogged>,
+    /// The seller's signed offer, verbatim, if the challenge had one.
+    pub offer: Option<String>,
+}
+
+/// Text with a query string in it: no Debug of the content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Unlogged(pub String);
+
+impl fmt::Debug for Unlogged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// A typed intent for the signer: never a hash. Only a [`Commitment`] makes one.
@@ -261,6 +280,13 @@ pub struct SignRequest {
 }
 
 impl SignRequest {
+    /// Adds what proves the payee elsewhere: words for a co-signer to check, no part of what is signed.
+    pub fn with_proofs(mut self, url: Option<String>, offer: Option<String>) -> Self {
+        self.context.url = url.map(Unlogged);
+        self.context.offer = offer;
+        self
+    }
+
     /// Idempotency key: one key ↔ one purchase (S5).
     pub const fn id(&self) -> &PurchaseId {
         &self.id

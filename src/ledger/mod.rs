@@ -29,7 +29,7 @@ use store::{Answer, Change, Failed, Store};
 
 pub use books::Books;
 pub use clock::{ClockReading, ClockState};
-pub use commitment::{Commitment, DefinitelyUnsigned, SignContext, SignRequest};
+pub use commitment::{Commitment, DefinitelyUnsigned, SignContext, SignRequest, Unlogged};
 pub use purchase::{Likeness, Outcome, Purchase, PurchaseState};
 pub use reservation::Reservation;
 

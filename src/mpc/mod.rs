@@ -41,7 +41,7 @@
 //!
 //! Nor does a copy:
 //!
-//! ```compile_fail,E0599
+//! ```compile_fail,E0308
 //! # use tollpass::mpc::ResponderPresignature;
 //! fn copy(half: &ResponderPresignature) -> ResponderPresignature {
 //!     half.clone()
@@ -59,8 +59,12 @@
 //! ```
 
 mod codec;
+mod dkg;
+mod plan;
 mod presign;
+mod refresh;
 mod rounds;
+mod setup;
 mod share;
 mod sign;
 #[cfg(any(test, feature = "failpoints"))]
@@ -77,7 +81,11 @@ use alloy_primitives::{Address, hex};
 use serde::{Deserialize, Serialize};
 
 pub use codec::{CodecError, MAX_CEREMONY, MAX_SIGNING};
+pub use dkg::create;
+pub use plan::{Existing, Fault, Inbox, Plan, Post};
 pub use presign::{PreBegun, PreJoined, Presignature, ResponderPresignature};
+pub use refresh::refresh;
+pub use setup::{LAST_ROUND, Next, Setup};
 pub use share::Share;
 pub use sign::{Begun, Completing, Joined, Partial};
 

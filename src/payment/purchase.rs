@@ -65,6 +65,11 @@ impl Nonce {
         Self(keccak256(input))
     }
 
+    /// The nonce of a recovery that `ceremony` made: under a prefix of its own, so that it can be no purchase's.
+    pub fn of_recovery(wallet: Address, ceremony: &[u8; 32]) -> Self {
+        Self(keccak256([&b"tollpass wallet recover/1"[..], wallet.as_slice(), ceremony].concat()))
+    }
+
     /// A given nonce: for test vectors made by other payers, never on the payment path.
     pub const fn from_vector(bytes: B256) -> Self {
         Self(bytes)

@@ -15,6 +15,11 @@ macro_rules! reasons {
             /// Every reason, in the order of evaluation: for the metric's label set and the documentation test.
             pub const ALL: &'static [Self] = &[ $( Self::$name, )+ ];
 
+            /// The reason of a code, as another part of this program wrote it.
+            pub fn parse(code: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|r| r.as_str() == code)
+            }
+
             /// The stable code.
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$name => $text, )+ }
@@ -133,6 +138,16 @@ reasons! {
     PaidRedirectLimit = "paid_redirect_limit", No;
     /// The seller asked for payment again after it had been paid; nothing more is signed for this request.
     NotAcceptedBySeller = "not_accepted_by_seller", Soon;
+
+    // between the two share holders
+    /// The share's state is a copy, or was restored: another process has used it since.
+    ShareCopied = "share_copied", No;
+    /// The wallet holds more than an unaudited library may guard; move funds out, or set `accept_unaudited: true`.
+    WalletOverLimit = "wallet_over_limit", Soon;
+    /// The co-signer no longer has this signing session; the same payment may be signed again.
+    SessionLost = "session_lost", Soon;
+    /// The co-signer does as much for this identity as it may; nothing was signed.
+    CosignerBusy = "cosigner_busy", Soon;
 
     // signing
     /// The signer cannot be reached; nothing was signed.

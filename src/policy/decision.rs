@@ -252,11 +252,33 @@ impl Refusal {
     }
 }
 
+/// Who said no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// This process: its policy, its ledger, itself.
+    #[default]
+    Policy,
+    /// The co-signer, by its own policy and ledger.
+    Cosigner,
+}
+
+impl By {
+    /// Stable text: `policy`, `cosigner`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Cosigner => "cosigner",
+        }
+    }
+}
+
 /// One reason with its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The code.
     pub reason: Reason,
+    /// Who said it.
+    pub by: By,
     /// The rule that spoke, if one did.
     pub rule: Option<RuleId>,
     /// The offer it is about.
@@ -274,6 +296,6 @@ pub struct Violation {
 impl Violation {
     /// Just the code.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, rule: None, offer: None, amount: None, limit: None, remaining: None, resets_at: None }
+        Self { reason, by: By::Policy, rule: None, offer: None, amount: None, limit: None, remaining: None, resets_at: None }
     }
 }

@@ -34,7 +34,7 @@ mod tests;
 
 pub use cosigner::{Approver, MAX_LIFETIME};
 pub use decision::{
-    Approval, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Refusal, RepeatRules, RuleId, Violation,
+    Approval, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Refusal, RepeatRules, RuleId, Violation,
 };
 pub use evaluate::{Input, View};
 pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};

@@ -1,15 +1,40 @@
 //! Both ends of a link on HTTP/2: a client that keeps one warm connection, and a server that hands over verified envelopes.
 
+mod breaker;
+mod client;
+mod connections;
+mod server;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+pub use client::Client;
+pub use connections::Connections;
+pub use server::{serve, serve_in};
 
 use super::envelope::Opened;
-use super::identity::{Identity, Public};
+use super::identity::Public;
 use crate::mpc::Fingerprint;
 use crate::payment::Timestamp;
+
+/// A POST there is answered with 204 and nothing else, whoever asks: is this peer alive? A service is asked whether it admits
+/// the key there only to tell whose connection may stay open.
+pub const ALIVE: &str = "/v1/alive";
+/// Longest head of a request or response: paths are constants, and there is no header of ours.
+const MAX_HEAD: u32 = 8 << 10;
+/// Requests at once on one connection, and answers being made for it.
+const STREAMS: u32 = 64;
+/// Room for one direction of one stream: a whole body, so that none waits for a window.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Room for one direction of a connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// A quiet connection is pinged this often, by the client; the server is in less of a hurry.
+const PING: Duration = Duration::from_secs(5);
+/// A ping not answered for so long ends the connection.
+const PONG: Duration = Duration::from_secs(5);
 
 /// Where the peer is and who it must be.
 #[derive(Clone, Debug)]
@@ -34,45 +59,17 @@ pub enum LinkError {
     Garbage(String),
 }
 
-/// A client: one warm connection, made again when it breaks, with a breaker in front (half-open after a pause).
-#[derive(Clone)]
-pub struct Client {
-    inner: Arc<Inner>,
-}
-
-struct Inner {}
-
-impl Client {
-    /// A client for `peer`; connects lazily.
-    pub fn new(identity: Identity, peer: Peer, connect: Duration) -> Self {
-        let _ = (identity, peer, connect);
-        todo!()
-    }
-
-    /// Sends `payload` as a signed request and opens the signed answer.
-    ///
-    /// # Errors
-    /// [`LinkError`].
-    pub async fn call(&self, path: &'static str, epoch: u32, payload: &[u8], deadline: Instant) -> Result<Vec<u8>, LinkError> {
-        let _ = (&self.inner, path, epoch, payload, deadline);
-        todo!()
-    }
-
-    /// True while the peer answers: for `tollpass_cosigner_up`.
-    pub fn up(&self) -> bool {
-        todo!()
-    }
-}
-
 /// A verified request, as the service sees it.
 #[derive(Clone, Debug)]
 pub struct Incoming {
     /// Key of the connection's certificate: whoever has it signed the envelope as well.
     pub sender: Public,
-    /// The verified envelope.
+    /// The verified envelope. Its `header.id` is the replay id: the same bytes sent twice have the same one.
     pub opened: Opened,
     /// Which connection it came over: half-open sessions and presignatures are bound to it.
     pub connection: u64,
+    /// SHA-256 of the whole envelope, which the response refers to.
+    pub hash: [u8; 32],
 }
 
 /// What a service answers: a payload to be signed, or the end of the connection (GOAWAY) for an identity that is not known.
@@ -85,23 +82,29 @@ pub enum Reply {
 
 /// A service behind a link.
 pub trait Service: Send + Sync + 'static {
+    /// Asked at the handshake: a key that was revoked may be refused there. An unknown one may have come to enrol.
+    fn greets(&self, key: Fingerprint) -> bool {
+        let _ = key;
+        true
+    }
     /// Asked before the body is read and again by the service: may this key talk at all?
     fn admits(&self, key: Fingerprint, path: &str) -> bool;
-    /// Answers one verified request.
+    /// Answers one verified request. Runs to its end even if the client hangs up, so that a ban or a hold is never half
+    /// done: it must end by itself.
     fn answer(self: Arc<Self>, request: Incoming) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
-    /// The connection is gone: drop what is bound to it.
+    /// The connection is gone: drop what is bound to it. Called once for each connection, after its last answer has ended.
     fn gone(&self, connection: u64);
     /// The clock.
     fn now(&self) -> Timestamp;
 }
 
-/// Serves `listener` until `shutdown` is ready, then lets running requests finish.
-pub async fn serve<S: Service>(listener: tokio::net::TcpListener, identity: Identity, service: Arc<S>, shutdown: impl Future<Output = ()>) {
-    let _ = (listener, identity, service);
-    shutdown.await;
-}
-
 /// Resolved address of a bound listener, for announcements.
+///
+/// # Errors
+/// The system's.
 pub fn local_addr(listener: &tokio::net::TcpListener) -> std::io::Result<SocketAddr> {
     listener.local_addr()
 }
+
+#[cfg(test)]
+mod tests;

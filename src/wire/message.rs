@@ -275,3 +275,7 @@ impl std::fmt::Debug for Finished {
         f.debug_struct("Finished").field("partial", &"<redacted>").field("head", &self.head).finish_non_exhaustive()
     }
 }
+
+/// The reason of a [`Refused`] that only says: this connection is new to us, send [`Hello`] first. Nothing was done; it never
+/// reaches an agent.
+pub const HELLO_FIRST: &str = "hello_first";

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attack;
+mod ceremony;
 mod corrupt;
 mod presign;
 mod sign;
