@@ -175,7 +175,7 @@ fn a_secret_file_must_be_closed_to_others() {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(load().is_ok(), ok, "{mode:o}");
     }
-    let SignerConfig::Local { key: secret } = load().unwrap().signer;
+    let SignerConfig::Local { key: secret } = load().unwrap().signer else { panic!("not local") };
     assert_eq!(secret.expose(), KEY);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&key, "not a key").unwrap();

@@ -101,7 +101,13 @@ impl Store {
     /// [`KeyError`].
     pub fn key(&self, key: [u8; 16], purchase: [u8; 16], digest: B256) -> Result<u32, KeyError> {
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
-        self.writer.submit(true, move |conn| remember(conn, key, purchase, digest), move |done| drop(reply.send(done)));
+        self.writer.submit(
+            true,
+            move |conn| remember(conn, key, purchase, digest),
+            move |done| {
+                let _ = reply.send(done);
+            },
+        );
         answer.recv().ok().flatten().unwrap_or(Err(KeyError::Unavailable))
     }
 
@@ -155,7 +161,9 @@ impl Store {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.writer.submit(true, work, move |done| drop(reply.send(done)));
+        self.writer.submit(true, work, move |done| {
+            let _ = reply.send(done);
+        });
         answer.await.ok().flatten().ok_or(Unavailable)
     }
 
