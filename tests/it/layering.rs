@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "failpoint",
             "ledger",
             "metrics",
+            "net",
             "payment",
             "policy",
             "protocol",
@@ -40,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     ("metrics", &["payment"]),
     ("net", &[]),
+    ("wire", &["clock", "mpc", "payment"]),
     ("reload", &["agents", "metrics", "payment", "policy"]),
     ("state", &["config"]),
     ("telemetry", &["metrics", "payment", "policy"]),
@@ -68,12 +70,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Outside names, and the only places that may use them.
 const ONLY_IN: &[(&[&str], &[&str])] = &[
-    (&["hyper", "hyper_util", "http_body_util"], &["src/net", "src/proxy"]),
+    (&["hyper", "hyper_util", "http_body_util"], &["src/net", "src/proxy", "src/wire/link"]),
     (&["tower"], &["src/proxy"]),
     (&["rusqlite"], &["src/ledger/store"]),
     (&["prometheus"], &["src/metrics"]),
     (&["notify"], &["src/reload"]),
-    (&["rustls", "tokio_rustls", "rcgen"], &["src/proxy/tls.rs", "src/proxy/upstream.rs", "src/proxy/connect.rs"]),
+    (
+        &["rustls", "tokio_rustls"],
+        &[
+            "src/net/tls.rs",
+            "src/proxy/tls.rs",
+            "src/proxy/upstream.rs",
+            "src/proxy/connect.rs",
+            "src/wire/tls.rs",
+            "src/wire/certificate.rs",
+        ],
+    ),
+    (&["rcgen"], &["src/proxy/tls.rs", "src/wire/identity.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
     (&["k256"], &["src/signer/local.rs", "src/demo"]),
     (&["dkls23", "dkls23_core", "dkls23_secp256k1", "k256_dkls"], &["src/mpc"]),
