@@ -101,7 +101,11 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     ),
     (&["rcgen"], &["src/proxy/tls.rs", "src/wire/identity.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
-    (&["k256"], &["src/signer/local.rs", "src/demo"]),
+    (&["k256"], &["src/signer/local.rs", "src/demo", "src/payment/offer_key.rs"]),
+    // S4: who may say that something is so, or proven, and the one way to an approval of a co-signer.
+    (&["Fact::new"], &["src/cosigner/facts.rs", "src/cosigner/judge.rs"]),
+    (&["Proven::new"], &["src/cosigner/offer.rs", "src/cosigner/probe.rs", "src/cosigner/grant.rs", "src/cosigner/judge.rs"]),
+    (&["Selection"], &["src/policy", "src/cosigner/trust.rs"]),
     (&["dkls23", "dkls23_core", "dkls23_secp256k1", "k256_dkls"], &["src/mpc"]),
     (&["argon2", "chacha20poly1305"], &["src/custody/seal.rs"]),
 ];
