@@ -10,6 +10,7 @@ mod ledger;
 mod policy;
 mod recorded;
 mod serve;
+mod wallet;
 
 use std::io::Write;
 use std::path::Path;
@@ -67,6 +68,9 @@ pub enum Command {
     /// Callers and their tokens.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Make a wallet in three shares, and care for it.
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
     /// Ask a running proxy whether it is ready; for container probes.
     Healthcheck(healthcheck::Args),
 }
@@ -175,6 +179,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
+        Command::Wallet(command) => wallet::run(&command, out),
         Command::Healthcheck(args) => healthcheck::run(&args, out),
     }
 }
