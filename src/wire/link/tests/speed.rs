@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use super::*;
 fn cpu() -> Duration {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -34,4 +31,3 @@ async fn speed() {
     }
     println!("handshake incl tcp+h2+alive: {:?} wall, {:?} cpu both ends", s.elapsed() / 200, (cpu() - c) / 200);
 }
->>>>>>> serve
