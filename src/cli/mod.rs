@@ -63,9 +63,6 @@ pub enum Command {
     Serve(serve::Args),
     /// Run the co-signer: the judge with share 2.
     Cosigner(cosigner::Args),
-    /// Threshold wallets: enrolment and revocation.
-    #[command(subcommand)]
-    Wallet(Box<wallet::WalletCommand>),
     /// Check a policy, or ask it why.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -75,6 +72,9 @@ pub enum Command {
     /// Callers and their tokens.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Make a wallet in three shares, and care for it.
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
     /// Ask a running proxy whether it is ready; for container probes.
     Healthcheck(healthcheck::Args),
 }
@@ -181,11 +181,11 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Demo(args) => demo::run(&args, out),
         Command::Serve(args) => serve::run(&args, out),
         Command::Cosigner(args) => cosigner::run(&args, out),
-        Command::Wallet(command) => wallet::run(&command, out),
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
+        Command::Wallet(command) => wallet::run(&command, out),
         Command::Healthcheck(args) => healthcheck::run(&args, out),
     }
 }
