@@ -1,9 +1,3 @@
-<<<<<<< HEAD
-<<<<<<< HEAD
-
-=======
-=======
->>>>>>> main
 //! Servers that fail in every way: what our client says of it.
 
 use bytes::Bytes;
@@ -161,7 +155,3 @@ async fn a_connection_that_closed_while_idle_is_made_again_without_an_error() {
     assert!(client.up());
     assert_eq!(office.connections_seen(), [1, 2]);
 }
-<<<<<<< HEAD
->>>>>>> serve
-=======
->>>>>>> main

@@ -1,9 +1,3 @@
-<<<<<<< HEAD
-<<<<<<< HEAD
-
-=======
-=======
->>>>>>> main
 //! A client that is not ours, with a key that is known.
 
 use std::task::{Context, Poll};
@@ -139,7 +133,3 @@ async fn only_post_is_answered() {
     let get = Request::get(format!("https://x{}", path::BEGIN)).body(BoxBody::default()).unwrap();
     assert_eq!(status_of(&mut sender, get).await, StatusCode::METHOD_NOT_ALLOWED);
 }
-<<<<<<< HEAD
->>>>>>> serve
-=======
->>>>>>> main
