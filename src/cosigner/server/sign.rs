@@ -72,7 +72,7 @@ impl Server {
         match self.judge.still(permit, crate::wire::link::Service::now(self)) {
             Ok(()) => Ok(()),
             Err(Reason::IdentityRevoked) => {
-                self.sessions.revoked(caller.owner.key);
+                self.dismiss(caller.owner.key);
                 Err(No::Close)
             }
             Err(reason) => Err(reason.into()),
