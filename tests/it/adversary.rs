@@ -1,0 +1,8 @@
+//! A co-signer process and people who mean it ill: they have a real share 1, real identities, and no manners.
+
+mod machine_room;
+mod raw;
+mod rig;
+
+pub(crate) use raw::{Heard, Raw};
+pub(crate) use rig::{Deal, PASSPHRASE, Rig, payee};
