@@ -1,6 +1,6 @@
 //! A co-signer process and people who mean it ill: they have a real share 1, real identities, and no manners.
 
-mod machine_room;
+
 mod raw;
 mod rig;
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "failpoints")]
+mod adversary;
+#[cfg(feature = "failpoints")]
 mod cosigner;
 #[cfg(feature = "failpoints")]
 mod cosigner_crash;
@@ -29,3 +31,5 @@ mod proxy_tunnels;
 mod proxy_upstream;
 mod supply;
 mod till;
+#[cfg(feature = "failpoints")]
+mod wire_adversary;

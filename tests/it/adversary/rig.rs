@@ -311,7 +311,8 @@ pub(crate) fn unseal() -> Unseal {
     Unseal::Value(Secret::new(PASSPHRASE))
 }
 
-/// For the few calls of the library that are async.
-fn block<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+/// For the few calls of the library that are async, also from within a test that is.
+fn block<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
