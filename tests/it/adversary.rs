@@ -1,8 +1,7 @@
 //! A co-signer process and people who mean it ill: they have a real share 1, real identities, and no manners.
 
-
-mod raw;
+pub(crate) mod raw;
 mod rig;
 
 pub(crate) use raw::{Heard, Raw};
-pub(crate) use rig::{Deal, PASSPHRASE, Rig, payee};
+pub(crate) use rig::{PASSPHRASE, Rig};

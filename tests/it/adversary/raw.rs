@@ -26,7 +26,7 @@ use tollpass::wire::message::{
     Answer, Begin, Claims, Finish, Finished, HELLO_FIRST, Hello, Intent, Opened, Refused, SignedIntent, VERSION, Welcome, path,
 };
 
-use super::{Deal, payee};
+use super::rig::{Deal, payee};
 
 /// What came back.
 #[derive(Debug)]

@@ -272,7 +272,7 @@ impl Rig {
 
     /// A connection of an identity, greeted.
     pub(crate) async fn greeted(&self, identity: &Identity) -> Raw {
-        let mut raw = self.dial(identity).await;
+        let raw = self.dial(identity).await;
         raw.hello().await;
         raw
     }
