@@ -13,7 +13,8 @@ use crate::metrics::Metrics;
 use crate::mpc::{Origin, Party};
 use crate::signer::Signer;
 use crate::signer::mpc::{MpcSigner, Parts};
-use crate::wire::identity::{Identity, Public};
+use crate::wire::identity::Public;
+use crate::wire::identity::load_or_refuse;
 use crate::wire::link::{Client, Peer};
 
 /// One signature of a local key may take this long.
@@ -43,8 +44,7 @@ pub(super) fn start(config: &Config, metrics: &Arc<Metrics>, money: &Handle) -> 
 }
 
 fn mpc_signer(config: &MpcConfig, metrics: &Arc<Metrics>) -> Result<MpcSigner> {
-    let pem = crate::config::value::secret_file(&config.identity).map_err(anyhow::Error::msg).context("identity")?;
-    let identity = Identity::from_pem(pem.expose()).with_context(|| config.identity.display().to_string())?;
+    let identity = load_or_refuse(&config.identity).with_context(|| format!("{} (identity)", config.identity.display()))?;
     let pin = match &config.pin {
         Pin::Fingerprint(pin) => *pin,
         Pin::Certificate(path) => {

@@ -25,6 +25,7 @@ use crate::payment::AgentId;
 use crate::policy::Policy;
 use crate::reload::{self, Reloader};
 use crate::wire::identity::Identity;
+use crate::wire::identity::load_or_refuse;
 use crate::wire::link;
 use crate::{clock, net, state};
 
@@ -54,8 +55,7 @@ pub fn run(config: &Config, options: Options) -> Result<()> {
 /// # Errors
 /// Names the file and what is wrong with it.
 pub fn identity(path: &std::path::Path) -> Result<Identity> {
-    let pem = crate::config::value::secret_file(path).map_err(anyhow::Error::msg)?;
-    Identity::from_pem(pem.expose()).with_context(|| path.display().to_string())
+    load_or_refuse(path).with_context(|| format!("{} (identity)", path.display()))
 }
 
 /// A running co-signer.
@@ -134,7 +134,8 @@ impl Cosigner {
         let health = operators(config.health, "health")?;
         runtime.block_on(watch_balance(config, &policy, &server, wallet.address))?;
         let (listener, address) = bind(config.listen, "listen")?;
-        let serving = runtime.spawn(link::serve(listener, identity, Arc::clone(&server), until(stopped)));
+        let connections = server.connections().clone();
+        let serving = runtime.spawn(link::serve_in(listener, identity, Arc::clone(&server), connections, until(stopped)));
         runtime.spawn(sweep(Arc::downgrade(&server)));
         let reloader = hot.start().context("cannot watch the policy")?;
         let (books, kept, share) = (ledger.clone(), Arc::clone(&store), Arc::clone(&custody));

@@ -24,7 +24,7 @@ use crate::custody::Custody;
 use crate::metrics::Metrics;
 use crate::mpc::{Abort, Fingerprint, Party, Wallet};
 use crate::payment::{Reason, Timestamp};
-use crate::wire::link::{Incoming, Reply, Service};
+use crate::wire::link::{Connections, Incoming, Reply, Service};
 use crate::wire::message::{
     Answer, Begin, Enroll, Enrolled, Finish, HELLO_FIRST, Hello, MAX_BODY, Noted, Prepare, Prepared, Present, Refused, Settle, Welcome,
     path,
@@ -59,6 +59,7 @@ pub struct Server {
     judge: Arc<Judge>,
     registry: Registry,
     sessions: Sessions,
+    connections: Connections,
     crew: Crew,
     metrics: Arc<Metrics>,
     policy: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -119,6 +120,7 @@ impl Server {
             judge,
             registry,
             sessions: Sessions::default(),
+            connections: Connections::default(),
             crew,
             metrics,
             policy,
@@ -145,8 +147,17 @@ impl Server {
         }
     }
 
-    /// Once a second: drops what is over, and what a changed policy no longer covers.
+    /// The open connections: for the link.
+    pub const fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// Once a second: drops what is over, what a changed policy no longer covers, and everything of identities that another
+    /// process revoked: they need not ask first.
     pub fn sweep(&self) {
+        for key in self.store.revoked().unwrap_or_default() {
+            self.dismiss(Fingerprint(key));
+        }
         self.sessions.sweep((self.policy)());
         lock(&self.rates).retain(|_, rate| !rate.is_full());
         self.refresh_gauges();
@@ -225,13 +236,19 @@ impl Server {
             }
             Known::Yes { .. } => Err(Reason::WalletUnknown.into()),
             Known::Revoked { name } => {
-                self.sessions.revoked(key);
+                self.dismiss(key);
                 self.metrics.cosigner_alarm("revoked_identity");
                 tracing::warn!(identity = name, %key, "a revoked identity asked: its connection is closed");
                 Err(No::Close)
             }
             Known::No => Err(No::Close),
         }
+    }
+
+    /// Sessions, presignatures and connections of a revoked identity go at once (GOAWAY).
+    fn dismiss(&self, key: Fingerprint) {
+        self.sessions.revoked(key);
+        self.connections.close(key);
     }
 
     async fn hello(&self, hello: Hello, caller: &Caller) -> Result<Welcome, No> {
@@ -337,6 +354,10 @@ impl Server {
 }
 
 impl Service for Server {
+    fn greets(&self, key: Fingerprint) -> bool {
+        !matches!(self.registry.look_up(key), Ok(Known::Revoked { .. }))
+    }
+
     fn admits(&self, key: Fingerprint, path: &str) -> bool {
         // Anyone may try to enrol: that is what the one-time token is for.
         path == path::ENROLL || matches!(self.registry.look_up(key), Ok(Known::Yes { .. }))

@@ -30,6 +30,8 @@ mod crash_test;
 mod error;
 mod file;
 mod live;
+#[cfg(test)]
+mod model_test;
 mod refresh;
 mod seal;
 mod state;

@@ -29,7 +29,7 @@ fn open(home: &TempDir) -> Result<Custody, CustodyError> {
 }
 
 /// The folder as a killed process leaves it: nothing is written on the way out.
-fn copy(home: &TempDir) -> TempDir {
+pub(super) fn copy(home: &TempDir) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(home.path()).unwrap() {
         let entry = entry.unwrap();

@@ -11,7 +11,7 @@ use super::entry::Trust;
 use super::pattern::HostPattern;
 use super::read::{Fields, Report, each, fields, money, shown};
 use super::rule::{Cap, PaymentCap, Target};
-use super::yaml::{Node, Pair, Pos, Value};
+use super::yaml::{Node, Pair, Value};
 use super::{LiveLimit, RuleId};
 use crate::payment::{MicroUsd, Reason};
 
@@ -200,7 +200,7 @@ pub(super) fn check_allow(map: &Fields<'_>, target: &Target, trust: &Trust, role
         Some(node) if !unverified => {
             report.error(&node.at, format!("allow.pay_to: a co-signer takes no payee on somebody's word: {PROVE}"))
         }
-        None if pay_to.is_none() && trust.is_empty() && !unverified => {
+        None if pay_to.is_none() && map.get("offer_key").is_none() && !trust.probe && !unverified => {
             report.error(map.at, format!("allow: nothing proves the payee of this entry to a co-signer: {PROVE}"));
         }
         _ => {}
@@ -233,9 +233,4 @@ pub(super) fn check_deny(map: &Fields<'_>, role: Role, report: &mut Report) {
             );
         }
     }
-}
-
-/// Says of a key that it stands in the wrong program's policy.
-pub(super) fn refuse(at: &Pos, place: &str, report: &mut Report) {
-    report.error(at, format!("{place}: only a co-signer reads this: remove it here"));
 }

@@ -36,12 +36,7 @@ impl Trust {
         self.offer_keys.is_empty() && !self.probe
     }
 
-    fn read(map: &Fields<'_>, role: Role, report: &mut Report) -> Self {
-        for key in ["offer_key", "probe"] {
-            if let Some(node) = map.get(key).filter(|_| !role.is_cosigner()) {
-                cosigner::refuse(&node.at, &format!("allow.{key}"), report);
-            }
-        }
+    fn read(map: &Fields<'_>, report: &mut Report) -> Self {
         let key = |t: &str| t.parse::<OfferKey>().map_err(|e| format!("\"{}\" is {e}", shown(t)));
         Self {
             offer_keys: map.get("offer_key").map(|n| each(n, "allow.offer_key", report, key)).unwrap_or_default(),
@@ -50,6 +45,8 @@ impl Trust {
     }
 }
 
+/// How many of [`ALLOW`], at its end, only a co-signer reads.
+const OF_COSIGNER: usize = 2;
 const ALLOW: [&str; 21] = [
     "id",
     "host",
@@ -98,13 +95,14 @@ fn allow_entry(
     ids: &mut Vec<(RuleId, Pos)>,
     report: &mut Report,
 ) -> Option<(Pos, Allow)> {
-    let map = fields(node, "allow", &ALLOW, report)?;
+    let known = if context.role.is_cosigner() { &ALLOW[..] } else { &ALLOW[..ALLOW.len() - OF_COSIGNER] };
+    let map = fields(node, "allow", known, report)?;
     let mut target = request_target(&map, "allow", report);
     check_host(&map, &target, report);
     (target.networks, target.assets) = symbols::resolve_allow(&map, context.assets, report);
-    let (pay_to, payees) = pay_to(&map, context.defaults, report);
+    let (pay_to, payees) = pay_to(&map, context, report);
     target.payees = payees;
-    let trust = Trust::read(&map, context.role, report);
+    let trust = Trust::read(&map, report);
     cosigner::check_allow(&map, &target, &trust, context.role, report);
     let id = entry_id(&map, "allow", &target, ids, report);
     let rule = |name: &str| RuleId(format!("entry:{id}.{name}").into());
@@ -231,15 +229,18 @@ fn name_text(t: &str) -> Result<String, String> {
     t.parse::<AgentId>().map(|_| t.to_owned()).map_err(|e| format!("\"{}\" is {e}", shown(t)))
 }
 
-fn pay_to(map: &Fields<'_>, defaults: &Defaults, report: &mut Report) -> (PayTo, Vec<Address>) {
-    let Some(node) = map.get("pay_to") else { return (defaults.pay_to, Vec::new()) };
+fn pay_to(map: &Fields<'_>, context: &Context<'_>, report: &mut Report) -> (PayTo, Vec<Address>) {
+    let Some(node) = map.get("pay_to") else { return (context.defaults.pay_to, Vec::new()) };
     match &node.value {
         Value::Text(t) if t == "pinned" => (PayTo::Pinned, Vec::new()),
         Value::Text(t) if t == "any" => {
-            report.warn(
-                &node.at,
-                "allow.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list of addresses",
-            );
+            // On a co-signer it draws on a budget of its own.
+            if !context.role.is_cosigner() {
+                report.warn(
+                    &node.at,
+                    "allow.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list of addresses",
+                );
+            }
             (PayTo::Any, Vec::new())
         }
         Value::Text(t) if !t.starts_with("0x") => {

@@ -118,8 +118,7 @@ fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErr
 impl<'a> Sections<'a> {
     fn unite(roots: &'a [Node], cosigner: bool, report: &mut Report) -> Self {
         let mut known = vec!["version", "timezone", "defaults", "groups", "agents", "assets"];
-        // `approvers` is a key of the proxy too, in a later version.
-        known.extend(cosigner::KEYS.iter().filter(|key| cosigner || **key != "approvers"));
+        known.extend(cosigner::KEYS.iter().filter(|_| cosigner));
         let mut all = Self::default();
         for root in roots {
             if matches!(root.value, Value::Null) {
@@ -147,9 +146,6 @@ impl<'a> Sections<'a> {
 
     fn cosigner_keys(&mut self, file: &Fields<'a>, cosigner: bool, report: &mut Report) {
         if !cosigner {
-            for (key, node) in cosigner::KEYS.iter().filter(|key| **key != "approvers").filter_map(|key| Some((key, file.get(key)?))) {
-                cosigner::refuse(&node.at, key, report);
-            }
             return;
         }
         single(&mut self.cosigner.caps, file.get("caps"), "caps", report);

@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["payment"]),
     ("policy", &["payment", "spelling"]),
     ("ledger", &["failpoint", "policy", "payment"]),
-    ("signer", &["ledger", "payment"]),
+    ("signer", &["clock", "crew", "custody", "failpoint", "ledger", "metrics", "mpc", "payment", "wire"]),
     ("treasurer", &["clock", "failpoint", "ledger", "metrics", "payment", "policy", "protocol", "signer"]),
     (
         "proxy",
@@ -33,10 +33,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["metrics", "net"]),
     ("agents", &["config", "payment"]),
     ("clock", &["ledger", "payment"]),
-    ("config", &["payment", "policy", "spelling"]),
+    // The way to a share's passphrase is a value of the configuration.
+    ("config", &["custody", "mpc", "payment", "policy", "spelling"]),
     ("crew", &[]),
     ("custody", &["config", "failpoint", "mpc", "payment"]),
     ("mpc", &["payment"]),
+    ("wire", &["clock", "mpc", "payment"]),
     ("spelling", &[]),
     ("failpoint", &[]),
     ("metrics", &["payment"]),
@@ -52,8 +54,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "agents",
             "clock",
             "config",
+            "crew",
+            "custody",
             "ledger",
             "metrics",
+            "mpc",
             "net",
             "payment",
             "policy",
@@ -63,6 +68,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "state",
             "telemetry",
             "treasurer",
+            "wire",
+        ],
+    ),
+    (
+        "cosigner",
+        &[
+            "admin", "clock", "config", "crew", "custody", "failpoint", "ledger", "metrics", "mpc", "net", "payment", "policy", "protocol",
+            "reload", "state", "wire",
         ],
     ),
     ("demo", &["app", "clock", "config", "ledger", "net", "payment"]),
@@ -72,7 +85,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["hyper", "hyper_util", "http_body_util"], &["src/net", "src/proxy", "src/wire/link"]),
     (&["tower"], &["src/proxy"]),
-    (&["rusqlite"], &["src/ledger/store"]),
+    (&["rusqlite"], &["src/ledger/store", "src/cosigner/store"]),
     (&["prometheus"], &["src/metrics"]),
     (&["notify"], &["src/reload"]),
     (
@@ -88,7 +101,11 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     ),
     (&["rcgen"], &["src/proxy/tls.rs", "src/wire/identity.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
-    (&["k256"], &["src/signer/local.rs", "src/demo"]),
+    (&["k256"], &["src/signer/local.rs", "src/demo", "src/payment/offer_key.rs"]),
+    // S4: who may say that something is so, or proven, and the one way to an approval of a co-signer.
+    (&["Fact::new"], &["src/cosigner/facts.rs", "src/cosigner/judge.rs"]),
+    (&["Proven::new"], &["src/cosigner/offer.rs", "src/cosigner/probe.rs", "src/cosigner/grant.rs", "src/cosigner/judge.rs"]),
+    (&["Selection"], &["src/policy", "src/cosigner/trust.rs"]),
     (&["dkls23", "dkls23_core", "dkls23_secp256k1", "k256_dkls"], &["src/mpc"]),
     (&["argon2", "chacha20poly1305"], &["src/custody/seal.rs"]),
 ];

@@ -2,6 +2,10 @@
 //! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "failpoints")]
+mod cosigner;
+#[cfg(feature = "failpoints")]
+mod cosigner_crash;
 mod crash;
 mod demo;
 mod docs;

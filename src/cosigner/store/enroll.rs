@@ -91,6 +91,17 @@ impl Store {
         })
     }
 
+    /// The keys that are revoked.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn revoked(&self) -> Result<Vec<[u8; 32]>, Unavailable> {
+        self.read(|conn| {
+            let mut all = conn.prepare("SELECT fingerprint FROM identities WHERE revoked_at IS NOT NULL")?;
+            all.query_map([], |r| r.get(0))?.collect()
+        })
+    }
+
     /// Every identity, the revoked ones too, by name.
     ///
     /// # Errors

@@ -73,7 +73,8 @@ fn session(shares: &[Arc<Share>; 3], which: usize, damage: &Damage) -> Option<Re
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::default() })]
+    // A case is a whole session: fewer of them, and as many more as `PROPTEST_CASES` asks for.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
     fn a_changed_message_never_gives_a_signature(which in 0..5usize, damage in damage()) {
