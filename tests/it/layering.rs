@@ -32,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("admin", &["metrics", "net"]),
     ("agents", &["config", "payment"]),
+    ("ceremony", &["clock", "custody", "failpoint", "mpc", "payment", "wire"]),
     ("clock", &["ledger", "payment"]),
     // The way to a share's passphrase is a value of the configuration.
     ("config", &["custody", "mpc", "payment", "policy", "spelling"]),
@@ -111,11 +112,16 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
             "src/proxy/connect.rs",
             "src/wire/tls.rs",
             "src/wire/certificate.rs",
+            "src/ceremony/seal.rs",
         ],
     ),
     (&["rcgen"], &["src/proxy/tls.rs", "src/wire/identity.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
-    (&["k256"], &["src/signer/local.rs", "src/demo"]),
+    (&["k256"], &["src/signer/local.rs", "src/demo", "src/payment/offer_key.rs"]),
+    // S4: who may say that something is so, or proven, and the one way to an approval of a co-signer.
+    (&["Fact::new"], &["src/cosigner/facts.rs", "src/cosigner/judge.rs"]),
+    (&["Proven::new"], &["src/cosigner/offer.rs", "src/cosigner/probe.rs", "src/cosigner/grant.rs", "src/cosigner/judge.rs"]),
+    (&["Selection"], &["src/policy", "src/cosigner/trust.rs"]),
     (&["dkls23", "dkls23_core", "dkls23_secp256k1", "k256_dkls"], &["src/mpc"]),
     (&["argon2", "chacha20poly1305"], &["src/custody/seal.rs"]),
 ];
