@@ -55,6 +55,10 @@ fn a_payment_needs_both_and_is_booked_on_both_sides() {
     assert_eq!(theirs.sum("tollpass_cosigner_requests_total", &[("kind", "begin"), ("result", "ok")]), 1.0);
     assert_eq!(theirs.sum("tollpass_cosigner_requests_total", &[("kind", "finish"), ("result", "ok")]), 1.0);
     assert_eq!(theirs.sum("tollpass_cosigner_sessions_open", &[]), 0.0);
+    for name in ["sessions_open", "presignatures", "frozen", "bans_total"] {
+        assert!(theirs.has(&format!("tollpass_cosigner_{name}")), "{name} is missing");
+    }
+    assert!(metrics.has("tollpass_presignatures") && metrics.has("tollpass_ledger_divergence_usd"));
 }
 
 #[test]
