@@ -3,6 +3,8 @@
 //! Worker threads carry agents' traffic, each a current-thread runtime with its own listener. The money runtime carries
 //! treasurer, ledger, signer and paid exchanges, so that neither side can starve the other (design §3).
 
+mod signer;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,18 +15,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::admin::{self, Part, Readiness};
-use crate::config::{Config, SignerConfig};
+use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::proxy::server::{self, Patience};
 use crate::proxy::{Parts, Proxy};
 use crate::reload::{self, Reloader};
-use crate::signer::Signer;
 use crate::treasurer::Treasurer;
 use crate::{clock, net, state};
-
-/// One signature may take this long.
-const SIGN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How to serve, beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,13 +77,13 @@ impl App {
         let metrics = Metrics::new(config.metrics.all_agents);
         let readiness = Readiness::new();
         let ledger = open_ledger(config, options)?;
-        let signer = start_signer(config)?;
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = ledger.clone();
         let policy = hot.policy(&config.policy, &metrics, move |policy| epochs.set_epoch(policy.epoch()))?;
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
-        let treasurer = Treasurer::new(policy.clone(), ledger.clone(), signer.clone(), metrics.clone(), SIGN_DEADLINE);
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
+        let (signer, deadline) = signer::start(config, &metrics, money.handle())?;
+        let treasurer = Treasurer::new(policy.clone(), ledger.clone(), signer.clone(), metrics.clone(), deadline);
         let (stop, stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
         let kind = signer.kind();
@@ -176,19 +174,6 @@ fn operator_pages(metrics: Arc<Metrics>, readiness: Arc<Readiness>, proxy: Arc<P
 fn open_ledger(config: &Config, options: ServeOptions) -> Result<Ledger> {
     let opening = ledger::Options { dir: config.private(), ephemeral_ok: config.ledger.ephemeral_ok, accept_clock: options.accept_clock };
     Ok(Ledger::open(&opening, clock::read())?)
-}
-
-fn start_signer(config: &Config) -> Result<Arc<dyn Signer>> {
-    match &config.signer {
-        #[cfg(feature = "local-signer")]
-        SignerConfig::Local { key } => {
-            let signer = crate::signer::local::LocalSigner::start(key.expose()).context("signer.local.key")?;
-            tracing::warn!("the whole key is in this process (signer.local): for laptops and trials only");
-            Ok(Arc::new(signer))
-        }
-        #[cfg(not(feature = "local-signer"))]
-        SignerConfig::Local { .. } => anyhow::bail!("signer.local: this build has no local signer (cargo feature `local-signer`)"),
-    }
 }
 
 fn start_workers(

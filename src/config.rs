@@ -7,9 +7,11 @@
 //! of the file. Only the composition root reads this type; every other part gets the values it needs.
 
 mod read;
-mod scalar;
+pub(crate) mod reader;
+pub(crate) mod scalar;
+pub(crate) mod signer;
 pub(crate) mod tree;
-mod value;
+pub(crate) mod value;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ pub use tree::Problem;
 pub(crate) use value::duration;
 pub use value::{Cidr, Secret};
 
+use crate::custody::Unseal;
+use crate::mpc::{Fingerprint, WalletId};
 use crate::payment::AgentId;
 
 /// The whole start-up configuration.
@@ -102,11 +106,43 @@ pub struct AgentsConfig {
 /// The signer.
 #[derive(Clone, Debug)]
 pub enum SignerConfig {
+    /// Share 1 here, share 2 with a co-signer.
+    Mpc(Box<MpcConfig>),
     /// A whole key in this process: for laptops, the demo and trials.
     Local {
         /// 32 bytes in hex.
         key: Secret,
     },
+}
+
+/// One end of a threshold signature.
+#[derive(Clone, Debug)]
+pub struct MpcConfig {
+    /// The wallet's name, as the share must say.
+    pub wallet: WalletId,
+    /// Folder of the share.
+    pub share: PathBuf,
+    /// What opens it.
+    pub unseal: Unseal,
+    /// PEM of our identity key.
+    pub identity: PathBuf,
+    /// Where the co-signer is: `host:port`.
+    pub cosigner: String,
+    /// Who it must be.
+    pub pin: Pin,
+    /// One signature may take this long.
+    pub deadline: Duration,
+    /// Presignatures to keep ready; 0 unless `accept_unreviewed_presign: true`.
+    pub pool: usize,
+}
+
+/// By what a peer is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// SHA-256 of its public key, 64 hex digits.
+    Fingerprint(Fingerprint),
+    /// A PEM file with its certificate: the key in it counts, nothing else.
+    Certificate(PathBuf),
 }
 
 /// The leg towards sellers.
@@ -200,7 +236,7 @@ impl Config {
     }
 }
 
-fn text_of(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn text_of(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|e| {
         let hint = if e.kind() == std::io::ErrorKind::NotFound { "; `tollpass init` writes one to start from" } else { "" };
         ConfigError(vec![Problem { file: path.display().to_string(), place: None, message: format!("cannot be read: {e}{hint}") }])

@@ -1,7 +1,8 @@
 //! Named places where a crash test kills the process (money.md §5).
 //!
 //! Without the feature `failpoints` a place expands to nothing but a check that its name is listed in [`NAMES`]. With it,
-//! `TOLLPASS_FAILPOINT=name` ends the process by SIGKILL at the first visit, `name:N` at the N-th.
+//! `TOLLPASS_FAILPOINT=name` ends the process by SIGKILL at the first visit, `name:N` at the N-th; `!name` panics there instead,
+//! so that a test sees what a panic shows.
 
 /// Every place, in the order a payment passes them.
 pub const NAMES: &[&str] = &[
@@ -14,6 +15,23 @@ pub const NAMES: &[&str] = &[
     "half_body",
     "before_outcome",
     "before_consumed",
+    // signing, the sidecar's side
+    "sidecar_before_begin",
+    "sidecar_begun",
+    "sidecar_before_finish",
+    "sidecar_finished",
+    // signing, the co-signer's side
+    "cosigner_store_written",
+    "cosigner_store_durable",
+    "cosigner_hold_durable",
+    "cosigner_joined",
+    "cosigner_before_partial",
+    "cosigner_after_partial",
+    "cosigner_before_ban",
+    "cosigner_after_ban",
+    // enrolment
+    "enroll_key_written",
+    "enroll_token_spent",
 ];
 
 /// Every place in the keeping of a share, in the order of a ban and of a complete refresh (S3, S7).
@@ -81,8 +99,14 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 #[doc(hidden)]
 pub fn hit(name: &str) {
     if is_wanted(name) {
+        assert!(!panics(), "failpoint {name}");
         die();
     }
+}
+
+#[cfg(feature = "failpoints")]
+fn panics() -> bool {
+    std::env::var("TOLLPASS_FAILPOINT").is_ok_and(|text| text.starts_with('!'))
 }
 
 /// Counts a visit; true if it is the one the environment names.
@@ -97,7 +121,7 @@ fn is_wanted(name: &str) -> bool {
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("TOLLPASS_FAILPOINT").ok()?;
         let (name, nth) = text.split_once(':').unwrap_or((&text, "1"));
-        Some((name.to_owned(), nth.parse().ok()?))
+        Some((name.trim_start_matches('!').to_owned(), nth.parse().ok()?))
     });
     let Some((wanted, nth)) = wanted else { return false };
     wanted == name && VISITS.fetch_add(1, Ordering::SeqCst) + 1 == *nth

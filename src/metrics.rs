@@ -100,6 +100,16 @@ pub struct Metrics {
     reload_success: IntGauge,
     reload_time: Gauge,
     policy_info: IntGaugeVec,
+    cosigner_up: IntGaugeVec,
+    cosigner_refusals: IntCounterVec,
+    divergence: GaugeVec,
+    presigned_pool: IntGaugeVec,
+    cosigner_requests: IntCounterVec,
+    cosigner_sessions: IntGaugeVec,
+    cosigner_presigned: IntGaugeVec,
+    cosigner_frozen: IntGaugeVec,
+    cosigner_bans: IntCounterVec,
+    cosigner_alarms: IntCounterVec,
 }
 
 /// The counters of one agent's requests, kept on its connection: counting takes no look-up and no lock.
@@ -168,6 +178,16 @@ impl Metrics {
             reload_success: registered(r, IntGauge::with_opts(opts(&t::RELOAD_SUCCESS))),
             reload_time: registered(r, Gauge::with_opts(opts(&t::RELOAD_TIME))),
             policy_info: registered(r, IntGaugeVec::new(opts(&t::POLICY_INFO), t::POLICY_INFO.labels)),
+            cosigner_up: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_UP), t::COSIGNER_UP.labels)),
+            cosigner_refusals: registered(r, IntCounterVec::new(opts(&t::COSIGNER_REFUSALS), t::COSIGNER_REFUSALS.labels)),
+            divergence: registered(r, GaugeVec::new(opts(&t::DIVERGENCE), t::DIVERGENCE.labels)),
+            presigned_pool: registered(r, IntGaugeVec::new(opts(&t::PRESIGNED_POOL), t::PRESIGNED_POOL.labels)),
+            cosigner_requests: registered(r, IntCounterVec::new(opts(&t::COSIGNER_REQUESTS), t::COSIGNER_REQUESTS.labels)),
+            cosigner_sessions: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_SESSIONS), t::COSIGNER_SESSIONS.labels)),
+            cosigner_presigned: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_PRESIGNED), t::COSIGNER_PRESIGNED.labels)),
+            cosigner_frozen: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_FROZEN), t::COSIGNER_FROZEN.labels)),
+            cosigner_bans: registered(r, IntCounterVec::new(opts(&t::COSIGNER_BANS), t::COSIGNER_BANS.labels)),
+            cosigner_alarms: registered(r, IntCounterVec::new(opts(&t::COSIGNER_ALARMS), t::COSIGNER_ALARMS.labels)),
             registry: r.clone(),
         })
     }
@@ -267,6 +287,42 @@ impl Metrics {
         self.reload_success.set(0);
     }
 
+    /// The co-signer of that authority answers, or not; and how many presignatures wait for it.
+    pub fn cosigner_peer(&self, cosigner: &str, up: bool, presignatures: usize) {
+        self.cosigner_up.with_label_values(&[cosigner]).set(up.into());
+        self.presigned_pool.with_label_values(&[cosigner]).set(i64::try_from(presignatures).unwrap_or(i64::MAX));
+    }
+
+    /// A payment that our policy allowed and the co-signer refused.
+    pub fn cosigner_refusal(&self, agent: &AgentId, reason: Reason) {
+        self.cosigner_refusals.with_label_values(&[self.label(agent), reason.as_str()]).inc();
+    }
+
+    /// Our remainder of today minus the co-signer's (M1.10).
+    pub fn divergence(&self, agent: &AgentId, difference: MicroUsd) {
+        self.divergence.with_label_values(&[self.label(agent)]).set(difference.display_dollars());
+    }
+
+    /// A co-signer answered. Both labels come from closed sets.
+    pub fn cosigner_request(&self, kind: &'static str, result: &'static str) {
+        self.cosigner_requests.with_label_values(&[kind, result]).inc();
+    }
+
+    /// Somebody uses what is not theirs; `kind` is of a closed set.
+    pub fn cosigner_alarm(&self, kind: &'static str) {
+        self.cosigner_alarms.with_label_values(&[kind]).inc();
+    }
+
+    /// What a co-signer has in memory for its wallet; `bans` is the total since the start.
+    pub fn cosigner_state(&self, wallet: &str, open: usize, presigned: usize, frozen: bool, bans: u64) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.cosigner_sessions.with_label_values(&[wallet]).set(number(open));
+        self.cosigner_presigned.with_label_values(&[wallet]).set(number(presigned));
+        self.cosigner_frozen.with_label_values(&[wallet]).set(frozen.into());
+        let counted = self.cosigner_bans.with_label_values(&[wallet]);
+        counted.inc_by(bans.saturating_sub(counted.get()));
+    }
+
     /// The Prometheus text format, version 0.0.4.
     pub fn render(&self) -> String {
         let mut out = Vec::with_capacity(16 << 10);
@@ -322,6 +378,12 @@ mod tests {
         m.open_authorizations(&a, 2);
         m.budget(&a, "caps.day", MicroUsd::new(5_000_000), MicroUsd::new(4_950_000));
         m.policy_loaded("abc", Timestamp::from_secs(1_700_000_000));
+        m.cosigner_peer("cs:7402", true, 3);
+        m.cosigner_refusal(&a, Reason::CapPayee);
+        m.divergence(&a, MicroUsd::new(-250_000));
+        m.cosigner_request("begin", "ok");
+        m.cosigner_state("w1", 1, 2, false, 1);
+        m.cosigner_alarm("replay");
         m
     }
 

@@ -24,7 +24,7 @@ use watch::Watch;
 use crate::agents::Tokens;
 use crate::metrics::Metrics;
 use crate::payment::Timestamp;
-use crate::policy::{Policy, Source};
+use crate::policy::{Policy, PolicyErrors, Source};
 
 /// Longest wait for quiet while events keep coming.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -107,11 +107,34 @@ impl Builder {
         metrics: &Arc<Metrics>,
         loaded: impl Fn(&Arc<Policy>) + Send + 'static,
     ) -> Result<Arc<ArcSwap<Policy>>, LoadError> {
+        self.policy_by(Policy::parse, path, metrics, loaded)
+    }
+
+    /// The same for a co-signer, whose policy has keys of its own and believes less (S4).
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn cosigner_policy(
+        &mut self,
+        path: &Path,
+        metrics: &Arc<Metrics>,
+        loaded: impl Fn(&Arc<Policy>) + Send + 'static,
+    ) -> Result<Arc<ArcSwap<Policy>>, LoadError> {
+        self.policy_by(Policy::parse_for_cosigner, path, metrics, loaded)
+    }
+
+    fn policy_by(
+        &mut self,
+        parse: fn(&[Source], u64) -> Result<Policy, PolicyErrors>,
+        path: &Path,
+        metrics: &Arc<Metrics>,
+        loaded: impl Fn(&Arc<Policy>) + Send + 'static,
+    ) -> Result<Arc<ArcSwap<Policy>>, LoadError> {
         let (ok, bad) = (metrics.clone(), metrics.clone());
         self.add(Target {
             name: "policy",
             path: path.to_path_buf(),
-            parse: Box::new(|sources, epoch| Policy::parse(sources, epoch).map_err(|e| e.0.iter().map(ToString::to_string).collect())),
+            parse: Box::new(move |sources, epoch| parse(sources, epoch).map_err(|e| e.0.iter().map(ToString::to_string).collect())),
             loaded: Box::new(move |policy| {
                 for warning in policy.warnings() {
                     tracing::warn!("{warning}");

@@ -18,6 +18,15 @@ pub fn prepare(config: &Config) -> Result<()> {
     folder(&config.trust(), 0o755)
 }
 
+/// The same for a process that agents never look at: no trust folder.
+///
+/// # Errors
+/// Names the folder.
+pub fn prepare_private(state: &Path, private: &Path) -> Result<()> {
+    folder(state, 0o711)?;
+    folder(private, 0o700)
+}
+
 fn folder(path: &Path, mode: u32) -> Result<()> {
     let context = || format!("cannot prepare the folder {} (state)", path.display());
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).with_context(context)?;

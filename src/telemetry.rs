@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::metrics::PaymentOutcome;
 use crate::payment::{AgentId, ChainId, MicroUsd, Payee, ProtocolId, PurchaseId, Reason, SessionName};
-use crate::policy::RuleId;
+use crate::policy::{By, RuleId};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -98,15 +98,15 @@ pub struct TermsLine<'a> {
 
 /// The one line of a payment.
 pub fn payment_line(request: &RequestLine<'_>, terms: &TermsLine<'_>, outcome: PaymentOutcome) {
-    line(request, terms, outcome.as_str(), None);
+    line(request, terms, outcome.as_str(), None, None);
 }
 
-/// The one line of a refusal.
-pub fn refusal_line(request: &RequestLine<'_>, terms: &TermsLine<'_>, reason: Reason) {
-    line(request, terms, "refused", Some(reason));
+/// The one line of a refusal; `by` says whose policy the rule stands in.
+pub fn refusal_line(request: &RequestLine<'_>, terms: &TermsLine<'_>, reason: Reason, by: By) {
+    line(request, terms, "refused", Some(reason), Some(by));
 }
 
-fn line(request: &RequestLine<'_>, terms: &TermsLine<'_>, outcome: &str, reason: Option<Reason>) {
+fn line(request: &RequestLine<'_>, terms: &TermsLine<'_>, outcome: &str, reason: Option<Reason>, by: Option<By>) {
     tracing::info!(
         target: "tollpass::payment",
         agent = request.agent.as_str(),
@@ -121,6 +121,7 @@ fn line(request: &RequestLine<'_>, terms: &TermsLine<'_>, outcome: &str, reason:
         payee = terms.payee.map(|p| tracing::field::display(p.0)),
         outcome,
         reason = reason.map(Reason::as_str),
+        by = by.map(By::as_str),
         rule = terms.rule.map(tracing::field::display),
         policy = request.policy,
         purchase = terms.purchase.map(tracing::field::display),
@@ -191,7 +192,7 @@ mod tests {
         };
         payment_line(&request, &terms, PaymentOutcome::Settled);
         let evil = RequestLine { session: None, host: "a\u{1b}[31m\n2026 INFO forged", ..request };
-        refusal_line(&evil, &TermsLine::default(), Reason::CapDay);
+        refusal_line(&evil, &TermsLine::default(), Reason::CapDay, By::Cosigner);
     }
 
     #[test]
@@ -222,6 +223,7 @@ mod tests {
         }
         assert_eq!(rows[0]["ms"], 83);
         assert_eq!((rows[1]["outcome"].as_str(), rows[1]["reason"].as_str()), (Some("refused"), Some("cap_day")));
+        assert_eq!(rows[1]["by"], "cosigner");
         assert!(rows[1].get("payee").is_none() && rows[1].get("session").is_none());
     }
 

@@ -177,6 +177,10 @@ impl Recorded {
         let mine = move |p: &&Purchase| match scope {
             Scope::Agent(agent) => p.agent == *agent,
             Scope::Entry(agent, entry) => p.agent == *agent && p.entry == *entry,
+            Scope::Wallet(payer) => p.payer == *payer,
+            Scope::Payee(payee) => p.payee == *payee,
+            Scope::Identity(name) => p.cosigned.as_ref().is_some_and(|c| c.identity == *name),
+            Scope::Unverified => p.cosigned.as_ref().is_some_and(|c| c.unverified),
         };
         self.0.iter().filter(mine).filter(move |p| span.from <= p.at && p.at < span.until)
     }

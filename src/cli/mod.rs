@@ -2,6 +2,7 @@
 //! tests call it without a process. Exit status: 0 done, 1 failed, 2 bad configuration or arguments.
 
 mod agent;
+mod cosigner;
 mod demo;
 mod explain;
 mod healthcheck;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agents::TokensError;
 use crate::config::{Config, ConfigError};
+use crate::custody::CustodyError;
 use crate::ledger::OpenError;
 use crate::reload::LoadError;
 use crate::telemetry::{self, LogFormat};
@@ -59,6 +61,11 @@ pub enum Command {
     Demo(demo::Args),
     /// Run the proxy.
     Serve(serve::Args),
+    /// Run the co-signer: the judge with share 2.
+    Cosigner(cosigner::Args),
+    /// Make a wallet in three shares, and care for it.
+    #[command(subcommand)]
+    Wallet(Box<wallet::WalletCommand>),
     /// Check a policy, or ask it why.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -68,9 +75,6 @@ pub enum Command {
     /// Callers and their tokens.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
-    /// Make a wallet in three shares, and care for it.
-    #[command(subcommand)]
-    Wallet(wallet::WalletCommand),
     /// Ask a running proxy whether it is ready; for container probes.
     Healthcheck(healthcheck::Args),
 }
@@ -130,7 +134,7 @@ impl From<std::io::Error> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(e: anyhow::Error) -> Self {
         // A wrong file stays a wrong file however deep it was found; a ledger that must not be used is one of them.
-        if e.is::<ConfigError>() || e.is::<TokensError>() || e.is::<LoadError>() || e.is::<OpenError>() {
+        if e.is::<ConfigError>() || e.is::<TokensError>() || e.is::<LoadError>() || e.is::<OpenError>() || e.is::<CustodyError>() {
             return Self::Config(format!("{e:#}"));
         }
         Self::Failed(e)
@@ -141,7 +145,8 @@ impl From<anyhow::Error> for Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // One-shot commands answer on standard output; their log is for surprises only.
-    let quiet = (!matches!(cli.command, Command::Serve(_)) && std::env::var_os("RUST_LOG").is_none()).then_some("warn");
+    let quiet =
+        (!matches!(cli.command, Command::Serve(_) | Command::Cosigner(_)) && std::env::var_os("RUST_LOG").is_none()).then_some("warn");
     if let Err(error) = telemetry::init(cli.log_format, cli.log_level.as_deref().or(quiet)) {
         eprintln!("tollpass: --log-level: {error}");
         return ExitCode::from(2);
@@ -175,11 +180,12 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Init(args) => init::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Serve(args) => serve::run(&args, out),
+        Command::Cosigner(args) => cosigner::run(&args, out),
+        Command::Wallet(command) => wallet::run(&command, out),
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
-        Command::Wallet(command) => wallet::run(&command, out),
         Command::Healthcheck(args) => healthcheck::run(&args, out),
     }
 }

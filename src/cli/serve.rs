@@ -9,6 +9,7 @@ use super::{Failure, Outcome, print_json};
 use crate::agents::Tokens;
 use crate::app::{self, ServeOptions};
 use crate::config::{Config, SignerConfig};
+use crate::custody::Custody;
 use crate::policy::Policy;
 use crate::reload::read_policy_sources;
 
@@ -103,6 +104,14 @@ impl Findings {
 
     fn signer(&mut self, config: &Config) {
         match &config.signer {
+            SignerConfig::Mpc(mpc) => match Custody::inspect(&mpc.share) {
+                Ok((wallet, frozen)) => {
+                    self.errors.extend(frozen.map(|f| format!("{}: {f}", mpc.share.display())));
+                    let (epoch, origin, address) = (wallet.epoch, wallet.origin.as_str(), wallet.address.0);
+                    self.facts.push(("signer", format!("mpc, pays from {address} with {} (epoch {epoch}, {origin})", mpc.cosigner)));
+                }
+                Err(e) => self.errors.push(format!("{}: `signer.mpc.share`: {e}", config.file.display())),
+            },
             #[cfg(feature = "local-signer")]
             SignerConfig::Local { key } => match crate::signer::local::LocalSigner::start(key.expose()) {
                 Ok(signer) => {

@@ -315,6 +315,8 @@ mod books {
             repeats: RepeatRules::default(),
             policy_digest: "d".into(),
             claimed_tx: Some("0xabc\u{1b}[31m=cmd".into()),
+            last_valid_before: 1,
+            cosigned: None,
         }
     }
 

@@ -4,13 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::reader::{Env, Reader};
 use super::scalar::{address, address_or_none, bytes, bytes_between, choice, count, flag, host_pattern, path, some_time, text, time};
-use super::tree::{At, Keys, Node, Problem, Problems, Section, Value, parse};
-use super::value::{private_key, secret_file};
-use super::{
-    AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, Secret, SignerConfig, TlsConfig,
-    UpstreamConfig,
-};
+use super::tree::{At, Keys, Node, Problem, Section, Value};
+use super::{AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, UpstreamConfig};
 use crate::payment::AgentId;
 
 const TOP: Keys = Keys {
@@ -21,8 +18,6 @@ const LISTEN: Keys = Keys { known: &["proxy", "admin", "health"], later: &["tran
 const LEDGER: Keys = Keys { known: &["store", "ephemeral"], later: &["url"] };
 const TLS: Keys = Keys { known: &["intercept", "never", "extra_roots"], later: &[] };
 const AGENTS: Keys = Keys { known: &["default", "tokens"], later: &[] };
-const SIGNER: Keys = Keys { known: &["local"], later: &["mpc", "gateway"] };
-const LOCAL: Keys = Keys { known: &["key"], later: &[] };
 const UPSTREAM: Keys = Keys {
     known: &["allow_private", "allow_cidrs", "replay_limit", "replay_memory", "connect", "first_byte", "idle"],
     later: &["proxy", "http2"],
@@ -34,34 +29,13 @@ const METRICS: Keys = Keys { known: &["agents"], later: &[] };
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// What reading needs beside the tree.
-struct Reader<'a> {
-    folder: PathBuf,
-    /// Looks up environment variables; without it no secret is read.
-    env: Option<Env<'a>>,
-    problems: Problems,
-}
-
 pub(super) fn config(file: &Path, text: &str, env: Option<Env<'_>>) -> Result<Config, Vec<Problem>> {
-    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
-    let mut r = Reader { folder, env, problems: Problems::new(file.display().to_string()) };
-    let config = parse(text, &mut r.problems).and_then(|tree| r.top(file, &tree));
-    match config {
-        Some(config) if r.problems.is_empty() => Ok(config),
-        _ => Err(r.problems.into_list()),
-    }
+    Reader::read(file, text, env, |r, tree| r.top(file, tree))
 }
 
 impl Reader<'_> {
     fn top(&mut self, file: &Path, tree: &Node) -> Option<Config> {
-        let top = Section::open(tree, "", TOP, &mut self.problems);
-        match top.get("version") {
-            None => self.problems.at(top.at, "`version` is missing: write `version: 1` first"),
-            Some(node) if !matches!(node.value, Value::Int(1)) => self.problems.at(node.at, "this version of tollpass reads `version: 1`"),
-            Some(_) => {}
-        }
+        let top = self.file(tree, TOP);
         let folder = self.folder.clone();
         let path_in = |node: &Node| path(node, &folder);
         let state = top.read("state", PathBuf::from("/var/lib/tollpass"), &mut self.problems, path_in);
@@ -90,14 +64,6 @@ impl Reader<'_> {
             drain,
             metrics,
         })
-    }
-
-    /// The section `key` of `top`, or an empty one.
-    fn section<'n>(&mut self, top: &Section<'n>, key: &'static str, keys: Keys) -> Section<'n> {
-        match top.get(key) {
-            Some(node) => Section::open(node, key, keys, &mut self.problems),
-            None => Section::open(&NOTHING, key, keys, &mut self.problems),
-        }
     }
 
     fn listen(&mut self, top: &Section<'_>) -> Listen {
@@ -172,34 +138,6 @@ impl Reader<'_> {
         }
     }
 
-    fn signer(&mut self, top: &Section<'_>) -> Option<SignerConfig> {
-        let form = "write `signer: { local: { key: env:TOLLPASS_DEV_KEY } }`";
-        let Some(node) = top.get("signer") else {
-            self.problems.at(top.at, format!("`signer` is missing: {form}"));
-            return None;
-        };
-        let s = Section::open(node, "signer", SIGNER, &mut self.problems);
-        let Some(local) = s.get("local") else {
-            // A later kind of signer, or a wrong shape, was named already.
-            if matches!(&node.value, Value::Null) || matches!(&node.value, Value::Map(m) if m.is_empty()) {
-                self.problems.at(node.at, format!("`signer` is empty: {form}"));
-            }
-            return None;
-        };
-        let local = Section::open(local, "signer.local", LOCAL, &mut self.problems);
-        let Some(node) = local.get("key") else {
-            self.problems.at(local.at, "`signer.local.key` is missing: write `key: env:TOLLPASS_DEV_KEY` or `key: file:PATH`");
-            return None;
-        };
-        match self.secret(node, private_key) {
-            Ok(key) => Some(SignerConfig::Local { key }),
-            Err(message) => {
-                self.problems.at(node.at, format!("`signer.local.key`: {message}"));
-                None
-            }
-        }
-    }
-
     fn upstream(&mut self, top: &Section<'_>) -> UpstreamConfig {
         let s = self.section(top, "upstream", UPSTREAM);
         let allow_cidrs = self.list(&s, "allow_cidrs", |n| Cidr::parse(text(n)?));
@@ -238,53 +176,7 @@ impl Reader<'_> {
         let s = self.section(top, "metrics", METRICS);
         MetricsConfig { all_agents: s.read("agents", false, &mut self.problems, |n| choice(n, &[("listed", false), ("all", true)])) }
     }
-
-    /// A list whose items are read one by one, so that each mistake has its own place.
-    fn list<T>(&mut self, s: &Section<'_>, key: &str, read: impl Fn(&Node) -> Result<T, String>) -> Vec<T> {
-        let Some(node) = s.get(key) else { return Vec::new() };
-        let Value::List(items) = &node.value else {
-            self.problems.at(node.at, format!("`{key}`: write a list such as [a, b], not {}", node.shape()));
-            return Vec::new();
-        };
-        let mut out = Vec::new();
-        for item in items {
-            match read(item) {
-                Ok(v) => out.push(v),
-                Err(message) => self.problems.at(item.at, format!("`{key}`: {message}")),
-            }
-        }
-        out
-    }
-
-    /// `env:NAME` or `file:PATH`, then `check`. Messages never contain the text: it may be the secret itself.
-    fn secret(&self, node: &Node, check: fn(Secret) -> Result<Secret, String>) -> Result<Secret, String> {
-        let inline = || "a secret is never written into this file: write env:NAME or file:PATH".to_owned();
-        let Value::Text(given) = &node.value else { return Err(inline()) };
-        let (kind, rest) = given.split_once(':').ok_or_else(inline)?;
-        let found = match kind {
-            "env" if !env_name(rest) => return Err("env: needs the name of an environment variable, such as env:TOLLPASS_DEV_KEY".into()),
-            "env" | "file" if !rest.is_empty() => {
-                let Some(env) = self.env else { return Ok(Secret::new("")) };
-                match kind {
-                    "env" => env(rest)
-                        .filter(|v| !v.is_empty())
-                        .map(Secret::new)
-                        .ok_or_else(|| format!("the environment variable {rest} is not set"))?,
-                    _ => secret_file(&self.folder.join(rest))?,
-                }
-            }
-            _ => return Err(inline()),
-        };
-        check(found)
-    }
 }
-
-/// Shorter than a key in hex, which must not be echoed.
-fn env_name(text: &str) -> bool {
-    !text.is_empty() && text.len() < 60 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-static NOTHING: Node = Node { at: At { line: 1, column: 1 }, value: Value::Null };
 
 fn place_of(node: &Node, key: &str) -> At {
     match &node.value {

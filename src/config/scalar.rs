@@ -10,27 +10,27 @@ use crate::policy::Host;
 
 const KIB: u64 = 1 << 10;
 
-pub(super) fn text(node: &Node) -> Result<&str, String> {
+pub(crate) fn text(node: &Node) -> Result<&str, String> {
     match &node.value {
         Value::Text(t) => Ok(t),
         _ => Err(format!("expected text, found {}", node.shape())),
     }
 }
 
-pub(super) fn choice<T: Copy>(node: &Node, options: &[(&str, T)]) -> Result<T, String> {
+pub(crate) fn choice<T: Copy>(node: &Node, options: &[(&str, T)]) -> Result<T, String> {
     let names: Vec<&str> = options.iter().map(|(name, _)| *name).collect();
     let given = text(node).unwrap_or_default();
     options.iter().find(|(name, _)| *name == given).map(|(_, v)| *v).ok_or_else(|| format!("write {}", one_of(&names)))
 }
 
-pub(super) fn flag(node: &Node) -> Result<bool, String> {
+pub(crate) fn flag(node: &Node) -> Result<bool, String> {
     match node.value {
         Value::Bool(b) => Ok(b),
         _ => Err("write true or false".into()),
     }
 }
 
-pub(super) fn count(node: &Node, most: i128) -> Result<usize, String> {
+pub(crate) fn count(node: &Node, most: i128) -> Result<usize, String> {
     match node.value {
         Value::Int(n) if n >= 1 && n <= most => usize::try_from(n).map_err(|e| e.to_string()),
         _ => Err(format!("write a whole number from 1 to {most}")),
@@ -46,11 +46,11 @@ fn with_unit<T>(node: &Node, read: fn(&str) -> Result<T, String>) -> Result<T, S
     }
 }
 
-pub(super) fn bytes(node: &Node) -> Result<u64, String> {
+pub(crate) fn bytes(node: &Node) -> Result<u64, String> {
     with_unit(node, size)
 }
 
-pub(super) fn bytes_between(node: &Node, least: u64, most: u64) -> Result<usize, String> {
+pub(crate) fn bytes_between(node: &Node, least: u64, most: u64) -> Result<usize, String> {
     let n = bytes(node)?;
     if n < least || n > most {
         return Err(format!("write a size from {}KiB to {}KiB", least / KIB, most / KIB));
@@ -58,27 +58,27 @@ pub(super) fn bytes_between(node: &Node, least: u64, most: u64) -> Result<usize,
     usize::try_from(n).map_err(|e| e.to_string())
 }
 
-pub(super) fn time(node: &Node) -> Result<Duration, String> {
+pub(crate) fn time(node: &Node) -> Result<Duration, String> {
     with_unit(node, duration)
 }
 
-pub(super) fn some_time(node: &Node) -> Result<Duration, String> {
+pub(crate) fn some_time(node: &Node) -> Result<Duration, String> {
     let t = time(node)?;
     if t.is_zero() { Err("must be longer than nothing".into()) } else { Ok(t) }
 }
 
-pub(super) fn address(node: &Node, example: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(node: &Node, example: &str) -> Result<SocketAddr, String> {
     text(node).ok().and_then(|t| t.parse().ok()).ok_or_else(|| format!("write an IP address and port such as {example}"))
 }
 
-pub(super) fn address_or_none(node: &Node, example: &str) -> Result<Option<SocketAddr>, String> {
+pub(crate) fn address_or_none(node: &Node, example: &str) -> Result<Option<SocketAddr>, String> {
     match text(node) {
         Ok("none") => Ok(None),
         _ => address(node, example).map(Some).map_err(|m| format!("{m}, or none")),
     }
 }
 
-pub(super) fn path(node: &Node, folder: &Path) -> Result<PathBuf, String> {
+pub(crate) fn path(node: &Node, folder: &Path) -> Result<PathBuf, String> {
     match text(node) {
         Ok("") => Err("write a path".into()),
         Ok(t) => Ok(folder.join(t)),
@@ -86,7 +86,7 @@ pub(super) fn path(node: &Node, folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-pub(super) fn host_pattern(node: &Node) -> Result<String, String> {
+pub(crate) fn host_pattern(node: &Node) -> Result<String, String> {
     let form = "write a host name, an address, or *.name for every name below it";
     let t = text(node).map_err(|_| form.to_owned())?;
     let (prefix, name) = match t.strip_prefix("*.") {

@@ -157,7 +157,10 @@ fn secrets_come_from_outside_and_never_show() {
         assert!(!shown(&wrong).contains("59c6995e"), "{wrong}: {}", shown(&wrong));
     }
     assert!(shown("{ local: { key: env:NOPE } }").ends_with("the environment variable NOPE is not set"));
-    assert!(shown("{ mpc: { wallet: w1 } }").starts_with("tollpass.yaml:3:11: `signer.mpc` is not in this version"));
+    let half = shown("{ mpc: { wallet: w1 } }");
+    for key in ["share", "unseal", "identity", "cosigner", "pin"] {
+        assert!(half.contains(&format!("`{key}` is missing")), "{half}");
+    }
     assert!(shown("{ gateway: x }").starts_with("tollpass.yaml:3:11: `signer.gateway` is not in this version"));
 }
 
@@ -175,7 +178,7 @@ fn a_secret_file_must_be_closed_to_others() {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(load().is_ok(), ok, "{mode:o}");
     }
-    let SignerConfig::Local { key: secret } = load().unwrap().signer;
+    let SignerConfig::Local { key: secret } = load().unwrap().signer else { panic!("another signer") };
     assert_eq!(secret.expose(), KEY);
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&key, "not a key").unwrap();
@@ -195,4 +198,29 @@ fn inspecting_needs_no_secret_but_still_refuses_an_inline_one() {
 #[test]
 fn a_missing_file_says_how_to_get_one() {
     assert!(Config::load(Path::new("nowhere/tollpass.yaml")).unwrap_err().to_string().contains("`tollpass init` writes one"));
+}
+
+#[test]
+fn a_threshold_signer_is_read_whole_and_its_mistakes_are_named() {
+    let pin = "ab".repeat(32);
+    let good = format!(
+        "{{ mpc: {{ wallet: w1, share: file:s/share, unseal: \"exec:/bin/kms get w1\", identity: file:s/id, pin: {pin}, cosigner: \"https://cs:7402\", accept_unreviewed_presign: true }} }}"
+    );
+    let with = |signer: &str| parse(&format!("version: 1\nagents: {{ default: a }}\nsigner: {signer}\n"));
+    let SignerConfig::Mpc(mpc) = with(&good).unwrap().signer else { panic!("another signer") };
+    assert_eq!(mpc.share, Path::new("/etc/tollpass/s/share"));
+    assert_eq!((mpc.cosigner.as_str(), mpc.deadline, mpc.pool), ("cs:7402", Duration::from_secs(2), 32));
+    assert!(matches!(&mpc.unseal, crate::custody::Unseal::Exec(argv) if argv.len() == 3));
+    for (from, to, says) in [
+        ("https://cs:7402", "http://cs:7402", "write https://HOST:PORT"),
+        ("https://cs:7402", "https://cs", "write https://HOST:PORT"),
+        (", accept_unreviewed_presign: true", ", pool: 8", "no cryptographer has reviewed"),
+        ("exec:/bin/kms get w1", "hunter2", "write env:NAME, file:PATH or exec:PROGRAM"),
+        (&pin, "abc", "not a fingerprint"),
+        ("wallet: w1", "wallet: \"w 1\"", "not a name"),
+        ("pin:", "ca: file:x, pin:", "keep one"),
+    ] {
+        let error = with(&good.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains(says) && !error.contains("hunter2"), "{to}: {error}");
+    }
 }

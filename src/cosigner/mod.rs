@@ -6,6 +6,19 @@
 //! beside the ledger: keys and digests, replay ids, the registry, turns. `offer`, `probe` and `grant` are the three ways a
 //! payee or a limit can be proven.
 
+pub mod balance;
+pub mod config;
+pub mod facts;
+pub mod grant;
 pub mod judge;
+pub mod offer;
+pub mod probe;
+pub mod registry;
+pub mod run;
+pub mod server;
+pub mod sessions;
 pub mod store;
 pub mod trust;
+
+#[cfg(test)]
+mod tests;

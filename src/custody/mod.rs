@@ -10,12 +10,12 @@
 //! | `share.lock` | held by the process that uses the share |
 //! | `custody` | bans, turn token, unclean stops: small, checksummed, replaced atomically, synced |
 //!
-//! # A complete refresh (S7)
+//! # What a crash tells a cheater
 //!
-//! [`Custody::stage_next`] writes `share.next`; a new process proves with [`Custody::open_staged`] that it opens; when all
-//! parties have said so, [`Custody::activate_next`] links `share` as `share.previous` and renames `share.next` over `share`;
-//! [`Custody::destroy_previous`] overwrites and removes the old one. A crash between any two of these leaves a folder whose
-//! `share` opens. Bans and the count of unclean stops belong to an epoch, so the rename lifts them in the same instant.
+//! A cheating peer guesses bits of the share, and each check tells it whether the guess was right (S3): k bits without a
+//! failed check have a probability of 2⁻ᵏ. The ban is durable before anything is answered; but who can make the process die
+//! between the check and the write has had its answer and is not banned. Therefore every stop with open sessions counts,
+//! durably, and [`MAX_UNCLEAN`] of them freeze the wallet: a few bits for each of the threads that were checking, of 256.
 //!
 //! # What is found out about a copied folder
 //!
@@ -25,8 +25,14 @@
 //! until the other one speaks; and a copied *state* alone that is put back (a ban rolled back while the share and the turn
 //! go back with it) is seen the same way, not before. An older epoch of the share under a newer state is refused here.
 
+#[cfg(all(test, feature = "failpoints"))]
+mod crash_test;
+mod error;
 mod file;
 mod live;
+#[cfg(test)]
+mod model_test;
+mod refresh;
 mod seal;
 mod state;
 #[cfg(test)]
@@ -37,10 +43,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use error::{CustodyError, Frozen};
 pub use seal::{SealError, Sealed};
 pub use unseal::Unseal;
 
-use crate::failpoint;
 use crate::mpc::{Party, Share, Wallet};
 use crate::payment::Timestamp;
 
@@ -50,94 +56,6 @@ pub const MAX_UNCLEAN: u32 = 16;
 const SHARE: &str = "share";
 const NEXT: &str = "share.next";
 const PREVIOUS: &str = "share.previous";
-
-/// Why a share is not available.
-#[derive(Debug, thiserror::Error)]
-pub enum CustodyError {
-    /// Another process holds it.
-    #[error("another process uses {0}: one share, one process")]
-    Locked(PathBuf),
-    /// The file cannot be read, opened or trusted.
-    #[error("{path}: {error}")]
-    Seal {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        error: SealError,
-    },
-    /// Frozen: a ban or too many unclean stops.
-    #[error("{0}")]
-    Frozen(Frozen),
-    /// The folder cannot be used.
-    #[error("cannot use {path}: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        error: std::io::Error,
-    },
-    /// The passphrase source did not deliver.
-    #[error("unseal: {0}")]
-    Unseal(String),
-    /// A restart of the machine would empty the folder, and with it a ban (S3).
-    #[error("{0} is on a memory file system: a ban would not survive a restart; use a disk")]
-    Ephemeral(PathBuf),
-    /// The share is older than the state beside it: a restored backup, or half of one.
-    #[error("{path} is of epoch {share}, but epoch {seen} was in use here: an old share must not come back")]
-    Epoch {
-        /// The file.
-        path: PathBuf,
-        /// The share's epoch.
-        share: u32,
-        /// The epoch that this folder has seen.
-        seen: u32,
-    },
-    /// A file is in the way, or not the one that the step needs.
-    #[error("{path}: {why}")]
-    Step {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: &'static str,
-    },
-}
-
-/// Why a wallet does not sign any more, and what the operator does now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Frozen {
-    /// The peer failed a check on reusable material (S3).
-    Banned {
-        /// Who.
-        peer: Party,
-        /// When.
-        at: Timestamp,
-    },
-    /// [`MAX_UNCLEAN`] stops with open sessions.
-    Unclean,
-    /// The file of bans is gone or damaged: what it held is unknown.
-    Lost,
-}
-
-impl std::fmt::Display for Frozen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Banned { peer, .. } => write!(
-                f,
-                "frozen: the {peer} failed a check on reusable material; run `tollpass wallet refresh` with all three parties, or `tollpass wallet recover` to move the funds"
-            ),
-            Self::Unclean => write!(
-                f,
-                "frozen: {MAX_UNCLEAN} stops with open signing sessions since the last refresh; run `tollpass wallet refresh` with all three parties"
-            ),
-            Self::Lost => write!(
-                f,
-                "frozen: the record of bans beside the share is missing or damaged; run `tollpass wallet refresh` with all three parties"
-            ),
-        }
-    }
-}
 
 /// A share in use. Dropping it is a clean stop, if no session is open.
 pub struct Custody {
@@ -216,10 +134,11 @@ impl Custody {
     pub fn inspect(folder: &Path) -> Result<(Wallet, Option<Frozen>), CustodyError> {
         let wallet = facts(folder, SHARE)?;
         let found = state::State::read(folder, &wallet)?;
-        let frozen = match state::State::at_start(found, &wallet) {
-            Ok(state) => state.frozen(),
-            Err(seen) => return Err(CustodyError::Epoch { path: folder.join(SHARE), share: wallet.epoch, seen }),
-        };
+        let frozen = state::State::shown(found, &wallet).map_err(|seen| CustodyError::Epoch {
+            path: folder.join(SHARE),
+            share: wallet.epoch,
+            seen,
+        })?;
         Ok((wallet, frozen))
     }
 
@@ -291,88 +210,6 @@ impl Custody {
     /// The head that was seen before.
     pub fn peer_head(&self, head: u64) -> Result<(), u64> {
         self.state.peer_head(head)
-    }
-
-    /// Writes the share of the next epoch beside the one in force. A staged one from an earlier attempt is replaced.
-    ///
-    /// # Errors
-    /// [`CustodyError::Step`] if it is not this wallet's next epoch.
-    pub fn stage_next(&self, next: &Share, unseal: &Unseal) -> Result<(), CustodyError> {
-        self.follows(next.wallet())?;
-        unseal.is_apart_from(&self.folder)?;
-        let (tmp, done) = (|| failpoint!("next_tmp_written"), || failpoint!("next_written"));
-        sealed(&self.folder, NEXT, next, unseal, tmp, done)
-    }
-
-    /// Opens the staged share, without the lock: for the new process that proves that it opens, while the old one waits.
-    ///
-    /// # Errors
-    /// [`CustodyError`].
-    pub fn open_staged(folder: &Path, unseal: &Unseal) -> Result<Share, CustodyError> {
-        unsealed(folder, NEXT, unseal)
-    }
-
-    /// The facts of the share in force, of the staged one and of the previous one, where there are any: what a ceremony that
-    /// was interrupted has to finish. Not authenticated.
-    ///
-    /// # Errors
-    /// [`CustodyError`] of a file that is there and cannot be read.
-    pub fn epochs(folder: &Path) -> Result<[Option<Wallet>; 3], CustodyError> {
-        let fact = |name: &str| if folder.join(name).exists() { facts(folder, name).map(Some) } else { Ok(None) };
-        Ok([fact(SHARE)?, fact(NEXT)?, fact(PREVIOUS)?])
-    }
-
-    /// Puts the staged share in force; the old one becomes `share.previous`. Bans and unclean stops of the old epoch end with
-    /// it. Consumes this custody: open the folder again.
-    ///
-    /// # Errors
-    /// [`CustodyError::Step`] if nothing fitting is staged.
-    pub fn activate_next(self) -> Result<(), CustodyError> {
-        self.follows(&facts(&self.folder, NEXT)?)?;
-        let path = |name| self.folder.join(name);
-        let folder = &self.folder;
-        let step = |name| move |error| file::io_error(&folder.join(name), error);
-        // A leftover of an earlier refresh, or of a crash right after the link below.
-        if path(PREVIOUS).exists() {
-            file::shred(&path(PREVIOUS), || ()).map_err(step(PREVIOUS))?;
-        }
-        std::fs::hard_link(path(SHARE), path(PREVIOUS)).map_err(step(PREVIOUS))?;
-        file::sync_folder(folder).map_err(step(PREVIOUS))?;
-        failpoint!("previous_linked");
-        std::fs::rename(path(NEXT), path(SHARE)).map_err(step(NEXT))?;
-        failpoint!("next_activated");
-        file::sync_folder(folder).map_err(step(SHARE))
-    }
-
-    /// Overwrites and removes the share of the epoch before. Nothing to do is no error.
-    ///
-    /// # Errors
-    /// [`CustodyError`]; [`CustodyError::Step`] if `share.previous` is not older than the share in force.
-    pub fn destroy_previous(&self) -> Result<(), CustodyError> {
-        let path = self.folder.join(PREVIOUS);
-        if !path.exists() {
-            return Ok(());
-        }
-        // A crash while it was overwritten leaves one that cannot be read: it is the old one all the same.
-        if let Ok(old) = facts(&self.folder, PREVIOUS)
-            && old.epoch >= self.share.wallet().epoch
-        {
-            return Err(CustodyError::Step { path, why: "it is not older than the share in force: activate first" });
-        }
-        let step = |error| file::io_error(&path, error);
-        file::shred(&path, || failpoint!("previous_overwritten")).map_err(step)?;
-        failpoint!("previous_destroyed");
-        file::sync_folder(&self.folder).map_err(step)
-    }
-
-    /// Is `next` this wallet's next epoch?
-    fn follows(&self, next: &Wallet) -> Result<(), CustodyError> {
-        let now = self.share.wallet();
-        let same = (&next.id, next.address, next.party, next.ceremony) == (&now.id, now.address, now.party, now.ceremony);
-        if same && Some(next.epoch) == now.epoch.checked_add(1) {
-            return Ok(());
-        }
-        Err(CustodyError::Step { path: self.folder.join(NEXT), why: "not the next epoch of the share in force" })
     }
 }
 

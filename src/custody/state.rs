@@ -119,6 +119,18 @@ impl State {
         (self.unclean >= MAX_UNCLEAN).then_some(Frozen::Unclean)
     }
 
+    /// The freeze to show people. An open mark is not counted: the process may be running.
+    pub(super) fn shown(found: Found, wallet: &Wallet) -> Result<Option<Frozen>, u32> {
+        Self::at_start(
+            match found {
+                Found::State(state) => Found::State(Self { marked: false, ..state }),
+                other => other,
+            },
+            wallet,
+        )
+        .map(|state| state.frozen())
+    }
+
     /// The state with which `wallet` starts, given what the disk says; counts an unclean stop.
     ///
     /// A complete refresh, seen by the share's higher epoch, lifts bans and counters: the material they spoke of is gone.

@@ -10,14 +10,14 @@ use super::*;
 use crate::config::Secret;
 use crate::mpc::testing::{deal, with_wallet};
 
-const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+pub(super) const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-fn key() -> Unseal {
+pub(super) fn key() -> Unseal {
     Unseal::Value(Secret::new("correct horse"))
 }
 
 /// A folder with share 1 of a new wallet.
-fn home() -> (TempDir, Share) {
+pub(super) fn home() -> (TempDir, Share) {
     let home = tempfile::tempdir().unwrap();
     let [share, ..] = deal("w1");
     Custody::create(home.path(), &share, &key()).unwrap();
@@ -29,7 +29,7 @@ fn open(home: &TempDir) -> Result<Custody, CustodyError> {
 }
 
 /// The folder as a killed process leaves it: nothing is written on the way out.
-fn copy(home: &TempDir) -> TempDir {
+pub(super) fn copy(home: &TempDir) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(home.path()).unwrap() {
         let entry = entry.unwrap();
@@ -38,7 +38,7 @@ fn copy(home: &TempDir) -> TempDir {
     to
 }
 
-fn next(share: &Share) -> Share {
+pub(super) fn next(share: &Share) -> Share {
     with_wallet(share, |wallet| wallet.epoch += 1)
 }
 
@@ -169,7 +169,32 @@ fn sixteen_unclean_stops_freeze_and_clean_ones_do_not_count() {
         custody.session_closed();
         home = copy(&home);
     }
+    // Asked without opening, the last mark is not counted: the process could be running.
+    assert_eq!(Custody::inspect(home.path()).unwrap().1, None);
     assert!(matches!(open(&home), Err(CustodyError::Frozen(Frozen::Unclean))));
+    assert_eq!(Custody::inspect(home.path()).unwrap().1, Some(Frozen::Unclean));
+    assert!(matches!(open(&home), Err(CustodyError::Frozen(Frozen::Unclean))), "asking again does not help");
+}
+
+#[test]
+fn a_process_that_has_been_quiet_for_a_second_may_be_killed() {
+    let (home, _) = home();
+    let custody = open(&home).unwrap();
+    custody.session_opened().unwrap();
+    custody.session_closed();
+    let is_marked = || {
+        let wallet = facts(home.path(), SHARE).unwrap();
+        let state::Found::State(state) = state::State::read(home.path(), &wallet).unwrap() else { panic!("no state") };
+        state.marked
+    };
+    assert!(is_marked(), "right after a session a stop is still unclean");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while is_marked() {
+        assert!(std::time::Instant::now() < until, "the mark stayed");
+        std::thread::yield_now();
+    }
+    custody.session_opened().unwrap();
+    assert!(is_marked(), "and the next session makes it again");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Counters and purchases in memory: arithmetic only. No clock, store or runtime; `at` and `now` are arguments.
 //!
 //! Counters are sums over postings (M2.2), so a new limit starts from history. A purchase posts under two scopes, its agent
-//! and its allow entry; a release credits only the period of the hold (M2.1); commitments are counted and never refunded
+//! and its allow entry, and on a co-signer also under its wallet, payee and identity (S4); a release credits only the period of the hold (M2.1); commitments are counted and never refunded
 //! (M2.5). Which purchases an identical request may take over is [`Index`]'s part (M1.1).
 
 use std::collections::HashMap;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 
 use super::Purchase;
-use super::counters::{Instants, Money};
+use super::counters::{Instants, LiveTotal, Money};
 use super::index::Index;
-use crate::payment::{AgentId, ChainId, MicroUsd, Payee, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, Check, Host, Limit, RuleId, Scope, Span, View, Violation};
+use crate::payment::{AgentId, ChainId, MicroUsd, Payee, Payer, PurchaseId, Reason, Timestamp};
+use crate::policy::{Approval, Check, Cosigned, Host, Limit, RuleId, Scope, Span, View, Violation};
 
 /// Why a posting was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +34,36 @@ pub(super) struct Posting {
     pub(super) at: Timestamp,
     pub(super) micro: i64,
     pub(super) kind: Kind,
+    pub(super) by: Option<Arc<By>>,
+}
+
+/// The further counters of a posting on a co-signer (S4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct By {
+    pub(super) wallet: Payer,
+    pub(super) payee: Payee,
+    pub(super) identity: Arc<str>,
+    pub(super) unverified: bool,
+}
+
+impl By {
+    /// Of an approval for `wallet`; `None` on a proxy.
+    pub(super) fn of(approval: &Approval, wallet: Payer) -> Option<Arc<Self>> {
+        let Cosigned { identity, unverified, .. } = approval.cosigned()?;
+        let (payee, identity, unverified) = (approval.offer().payee, Arc::clone(identity), *unverified);
+        Some(Arc::new(Self { wallet, payee, identity, unverified }))
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        let three = [Scope::Wallet(self.wallet), Scope::Payee(self.payee), Scope::Identity(Arc::clone(&self.identity))];
+        three.into_iter().chain(self.unverified.then_some(Scope::Unverified))
+    }
 }
 
 impl Posting {
     /// The counters a posting is summed in.
-    fn scopes(&self) -> [Scope; 2] {
-        scopes(&self.agent, &self.entry)
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        scopes(&self.agent, &self.entry).into_iter().chain(self.by.iter().flat_map(|by| by.scopes()))
     }
 
     /// The same money back, in the same period.
@@ -69,6 +93,8 @@ pub struct Books {
     instants: HashMap<Scope, Instants>,
     pins: HashMap<PinKey, Payee>,
     index: Index,
+    live: LiveTotal,
+    tickets: HashMap<[u8; 16], PurchaseId>,
 }
 
 /// Why an approval cannot be held: with the limit that no longer fits, if one spoke.
@@ -108,8 +134,12 @@ impl Books {
     }
 
     /// Compares an approval with the counters as they are now (M2.5). `held` is what a purchase that is signed again holds.
-    pub(super) fn examine(&self, approval: &Approval, held: Option<MicroUsd>, at: Timestamp) -> Result<(), Stale> {
-        let own = scopes(approval.agent(), approval.entry());
+    pub(super) fn examine(&self, approval: &Approval, payer: Payer, held: Option<&Purchase>, at: Timestamp) -> Result<(), Stale> {
+        let further = By::of(approval, payer);
+        let own: Vec<Scope> =
+            scopes(approval.agent(), approval.entry()).into_iter().chain(further.iter().flat_map(|by| by.scopes())).collect();
+        let signed = held;
+        let held = held.map(|p| p.held);
         let known = |scope: &Scope| own.contains(scope);
         let price = approval.offer().price;
         // A scope we do not post to would be a limit that never fills: fail closed.
@@ -123,8 +153,66 @@ impl Books {
                 stale.map(|v| Violation { offer: Some(approval.offer().index), amount: Some(price), rule: Some(check.rule.clone()), ..v })
             })?;
         }
+        self.examine_live(approval, signed, at)?;
         let full = |scope| self.money.get(scope).is_some_and(|m| !m.has_room(more.micro()));
         if own.iter().any(full) { Err(Some(Violation::new(Reason::AmountTooLarge))) } else { Ok(()) }
+    }
+
+    /// What may still be used, with this payment, stays under its bound; and a ticket stays with its purchase.
+    fn examine_live(&self, approval: &Approval, signed: Option<&Purchase>, at: Timestamp) -> Result<(), Stale> {
+        if let Some(ticket) = approval.cosigned().and_then(|c| c.ticket)
+            && self.tickets.get(&ticket).is_some_and(|id| signed.is_none_or(|p| p.id != *id))
+        {
+            return Err(Some(Violation::new(Reason::GrantInvalid)));
+        }
+        let Some(bound) = approval.live() else { return Ok(()) };
+        let own = signed.filter(|p| p.live_until() > at).map_or(0, |p| p.held.micro());
+        let others = self.live.total(at).saturating_sub(own);
+        let held = approval.offer().price.max(approval.held()).micro();
+        if others.checked_add(held).is_some_and(|sum| sum <= bound.limit.micro()) {
+            return Ok(());
+        }
+        Err(Some(Violation {
+            offer: Some(approval.offer().index),
+            amount: Some(approval.offer().price),
+            rule: Some(bound.rule.clone()),
+            limit: Some(bound.limit),
+            remaining: Some(MicroUsd::new(bound.limit.micro().saturating_sub(others).max(0))),
+            resets_at: self.live.next_end(at),
+            ..Violation::new(Reason::LiveTotal)
+        }))
+    }
+
+    /// Micro-USD of a co-signer's authorizations whose last window has not ended.
+    pub fn live_total(&self, now: Timestamp) -> MicroUsd {
+        MicroUsd::new(self.live.total(now))
+    }
+
+    /// [`Self::enter_live`] for a purchase that is being made.
+    pub(super) fn enter_live_as(&mut self, approval: &Approval, id: &PurchaseId, micro: i64) {
+        let (Some(cosigned), Some(end)) = (approval.cosigned(), approval.valid_before()) else { return };
+        self.live.add(Timestamp::from_secs(i64::try_from(end).unwrap_or(i64::MAX)), micro);
+        if let Some(ticket) = cosigned.ticket {
+            self.tickets.insert(ticket, *id);
+        }
+    }
+
+    /// Counts a co-signed purchase as live, and its ticket as used.
+    pub(super) fn enter_live(&mut self, purchase: &Purchase) {
+        let Some(cosigned) = &purchase.cosigned else { return };
+        self.live.add(purchase.live_until(), purchase.held.micro());
+        if let Some(ticket) = cosigned.ticket {
+            self.tickets.insert(ticket, purchase.id);
+        }
+    }
+
+    /// The other way round.
+    pub(super) fn leave_live(&mut self, purchase: &Purchase) {
+        let Some(cosigned) = &purchase.cosigned else { return };
+        self.live.add(purchase.live_until(), -purchase.held.micro());
+        if let Some(ticket) = cosigned.ticket {
+            self.tickets.remove(&ticket);
+        }
     }
 
     fn examine_one(&self, check: &Check, more: MicroUsd, commitments: usize, at: Timestamp) -> Result<(), Stale> {
@@ -160,22 +248,22 @@ impl Books {
 
     /// Adds a posting to every counter it belongs to; a hold is also a commitment.
     pub(super) fn post(&mut self, posting: &Posting) {
+        if posting.kind == Kind::Hold {
+            self.restore_instant(&posting.agent, &posting.entry, posting.at);
+        }
         for scope in posting.scopes() {
-            if posting.kind == Kind::Hold {
-                self.instants.entry(scope.clone()).or_default().add(posting.at);
-            }
             self.money.entry(scope).or_default().post(posting.at, posting.micro);
         }
     }
 
     /// Takes a posting out as if it had never been: only before it was durable.
     pub(super) fn unpost(&mut self, posting: &Posting) {
-        for scope in posting.scopes() {
-            if posting.kind == Kind::Hold
-                && let Some(instants) = self.instants.get_mut(&scope)
-            {
-                instants.remove(posting.at);
+        if posting.kind == Kind::Hold {
+            for scope in scopes(&posting.agent, &posting.entry) {
+                self.instants.entry(scope).or_default().remove(posting.at);
             }
+        }
+        for scope in posting.scopes() {
             self.money.entry(scope).or_default().post(posting.at, -posting.micro);
         }
     }
@@ -187,7 +275,7 @@ impl Books {
         }
     }
 
-    /// Adds a commitment's instant, read back from the store.
+    /// Counts a commitment, new or read back from the store. Rates are of agents only.
     pub(super) fn restore_instant(&mut self, agent: &AgentId, entry: &RuleId, at: Timestamp) {
         for scope in scopes(agent, entry) {
             self.instants.entry(scope).or_default().add(at);
@@ -205,6 +293,7 @@ impl Books {
     pub(super) fn undo_hold(&mut self, id: &PurchaseId) {
         if let Some(live) = self.index.remove(id) {
             live.postings.iter().for_each(|p| self.unpost(p));
+            self.leave_live(&live.purchase);
         }
     }
 
@@ -212,6 +301,10 @@ impl Books {
     pub(super) fn undo_raise(&mut self, id: &PurchaseId, before: &Purchase, posting: Option<&Posting>) {
         if let Some(posting) = posting {
             self.unpost(posting);
+        }
+        if let Some(after) = self.index.get(id).map(|live| Arc::clone(&live.purchase)) {
+            self.leave_live(&after);
+            self.enter_live(before);
         }
         if let Some(live) = self.index.get_mut(id) {
             live.writing = false;
@@ -225,6 +318,7 @@ impl Books {
         let Some(live) = self.index.remove(id) else { return Vec::new() };
         let released: Vec<_> = live.postings.iter().map(Posting::released).collect();
         released.iter().for_each(|p| self.post(p));
+        self.leave_live(&live.purchase);
         released
     }
 

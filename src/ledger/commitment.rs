@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::books::{Kind, Posting};
+use super::books::{By, Kind, Posting};
 use super::index::Live;
 use super::store::{Answer, Change};
 use super::{Outcome, Purchase, PurchaseState, ReserveError, Shared, State, durable};
@@ -66,6 +66,9 @@ impl Commitment {
             method: p.method.clone(),
             entry: p.entry.clone(),
             price: p.held,
+            policy: Arc::clone(&p.policy_digest),
+            url: None,
+            offer: None,
         };
         Some(SignRequest { id: p.id, authorization, context })
     }
@@ -96,16 +99,17 @@ impl Commitment {
         let stale = || ReserveError::Stale(None);
         let live = books.index().owned(&self.purchase.id, self.owner).filter(|l| !l.writing).ok_or_else(stale)?;
         let (before, num) = (Arc::clone(&live.purchase), live.num);
-        if approval.agent() != &before.agent || approval.offer().asset.id != before.asset || approval.offer().amount.asset() != before.asset
-        {
+        if !before.may_become(approval) {
             return Err(stale());
         }
-        books.examine(approval, Some(before.held), at).map_err(ReserveError::Stale)?;
+        books.examine(approval, before.payer, Some(&before), at).map_err(ReserveError::Stale)?;
         let mut after = Purchase::clone(&before);
         after.sign_again(approval, valid_after, at);
         let more = after.held.saturating_sub(before.held).micro();
-        let posting =
-            (more > 0).then(|| Posting { agent: after.agent.clone(), entry: after.entry.clone(), at, micro: more, kind: Kind::Raise });
+        let (agent, entry, by) = (after.agent.clone(), after.entry.clone(), By::of(approval, after.payer));
+        let posting = (more > 0).then_some(Posting { agent, entry, at, micro: more, kind: Kind::Raise, by });
+        books.leave_live(&before);
+        books.enter_live(&after);
         posting.iter().for_each(|p| books.post(p));
         let purchase = Arc::new(after);
         if let Some(live) = books.index().get_mut(&before.id) {
@@ -249,6 +253,22 @@ pub struct SignContext {
     pub entry: RuleId,
     /// Price in micro-USD.
     pub price: MicroUsd,
+    /// Digest of the policy that decided.
+    pub policy: Arc<str>,
+    /// Where the seller was asked, with the query: a co-signer may ask there itself. Never stored or logged.
+    pub url: Option<Unlogged>,
+    /// The seller's signed offer, verbatim, if the challenge had one.
+    pub offer: Option<String>,
+}
+
+/// Text with a query string in it: no Debug of the content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Unlogged(pub String);
+
+impl fmt::Debug for Unlogged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// A typed intent for the signer: never a hash. Only a [`Commitment`] makes one.
@@ -260,6 +280,13 @@ pub struct SignRequest {
 }
 
 impl SignRequest {
+    /// Adds what proves the payee elsewhere: words for a co-signer to check, no part of what is signed.
+    pub fn with_proofs(mut self, url: Option<String>, offer: Option<String>) -> Self {
+        self.context.url = url.map(Unlogged);
+        self.context.offer = offer;
+        self
+    }
+
     /// Idempotency key: one key ↔ one purchase (S5).
     pub const fn id(&self) -> &PurchaseId {
         &self.id

@@ -120,6 +120,32 @@ impl Instants {
     }
 }
 
+/// What is signed and may still be used, by the end of its last window (S4). A co-signer's windows end within ten minutes, so
+/// this stays small.
+#[derive(Debug, Default)]
+pub(super) struct LiveTotal(BTreeMap<i64, i64>);
+
+impl LiveTotal {
+    /// Adds `micro` (negative to take it out) until `end`.
+    pub(super) fn add(&mut self, end: Timestamp, micro: i64) {
+        let sum = self.0.entry(end.millis()).or_default();
+        *sum = sum.saturating_add(micro);
+        if *sum == 0 {
+            self.0.remove(&end.millis());
+        }
+    }
+
+    /// The sum of what ends after `now`.
+    pub(super) fn total(&self, now: Timestamp) -> i64 {
+        self.0.range(now.millis().saturating_add(1)..).fold(0, |sum, (_, micro)| sum.saturating_add(*micro))
+    }
+
+    /// When the next of it ends.
+    pub(super) fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0.range(now.millis().saturating_add(1)..).next().map(|(end, _)| Timestamp::from_millis(*end))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,11 +25,11 @@ use alloy_primitives::B256;
 
 use clock::Clock;
 use index::Found;
-use store::{Answer, Failed, Store};
+use store::{Answer, Change, Failed, Store};
 
 pub use books::Books;
 pub use clock::{ClockReading, ClockState};
-pub use commitment::{Commitment, DefinitelyUnsigned, SignContext, SignRequest};
+pub use commitment::{Commitment, DefinitelyUnsigned, SignContext, SignRequest, Unlogged};
 pub use purchase::{Likeness, Outcome, Purchase, PurchaseState};
 pub use reservation::Reservation;
 
@@ -82,6 +82,17 @@ pub enum Claim {
         /// What was paid.
         price: MicroUsd,
     },
+}
+
+/// What [`Ledger::take`] found.
+#[derive(Debug)]
+pub enum Taken {
+    /// No such purchase.
+    Unknown,
+    /// Its hold is on its way to the disk for somebody else.
+    Busy,
+    /// Ours now.
+    Known(Box<Commitment>),
 }
 
 /// Why nothing was held.
@@ -245,6 +256,35 @@ impl Ledger {
     /// [`ReserveError::Unavailable`] if the store failed.
     pub async fn flush(&self) -> Result<(), ReserveError> {
         durable(self.shared.store.submit(None).ok_or(ReserveError::Unavailable)?).await
+    }
+
+    /// The sequence of the last durable change: it only grows, and a smaller one than a peer has seen is a rollback (S2).
+    pub fn head(&self) -> u64 {
+        self.shared.store.head()
+    }
+
+    /// Takes a known purchase to sign it again, on a co-signer: whoever took it before loses it, and what it holds stays held.
+    pub fn take(&self, id: &PurchaseId, now: Timestamp) -> Taken {
+        let owner = {
+            let mut state = self.shared.state();
+            let Some(live) = state.books.index().get_mut(id) else { return Taken::Unknown };
+            if live.writing {
+                return Taken::Busy;
+            }
+            (live.owner, live.exchange, live.waiter) = (live.owner + 1, true, true);
+            live.owner
+        };
+        Commitment::adopt(&self.shared, *id, owner, now).map_or(Taken::Unknown, |c| Taken::Known(Box::new(c)))
+    }
+
+    /// Records what somebody says of an outcome, for tables and logs. Nothing held changes. Queued, not waited for.
+    pub fn remark(&self, id: &PurchaseId, outcome: Outcome) {
+        let mut state = self.shared.state();
+        let Some(live) = state.books.index().get_mut(id).filter(|live| !live.writing) else { return };
+        live.edit().conclude(outcome, None);
+        let change = Change::Status { num: live.num, purchase: Arc::clone(&live.purchase), pin: None };
+        drop(state);
+        self.shared.store.queue(change);
     }
 
     /// True while the store accepts writes.

@@ -10,7 +10,7 @@ use crate::payment::{
     AgentId, Asset, AssetId, Authorization, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, SessionName, Timestamp,
     WireEntry,
 };
-use crate::policy::{Approval, Host, RepeatRules, RuleId};
+use crate::policy::{Approval, Cosigned, Host, RepeatRules, RuleId};
 
 /// Where a purchase stands. Everything but `Void` counts as spent; `Dead` comes with chain access (M1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +113,8 @@ pub struct Purchase {
     pub valid_after: u64,
     /// Unix seconds; of the latest signature.
     pub valid_before: u64,
+    /// The largest `valid_before` that was ever signed under the nonce: what `dead` is measured against (M1.4).
+    pub last_valid_before: u64,
     /// EIP-712 digest of the latest intent.
     pub digest: Digest,
     /// Micro-USD held: the maximum over all signatures.
@@ -135,6 +137,8 @@ pub struct Purchase {
     pub policy_digest: Arc<str>,
     /// Transaction hash the seller claimed.
     pub claimed_tx: Option<String>,
+    /// A co-signer's further counters; `None` on a proxy.
+    pub cosigned: Option<Arc<Cosigned>>,
 }
 
 impl fmt::Debug for Purchase {
@@ -166,6 +170,7 @@ impl Purchase {
             nonce: Nonce::derive(new.payer.0, &new.id),
             valid_after: new.valid_after,
             valid_before: 0,
+            last_valid_before: 0,
             digest: Digest::ZERO,
             held: MicroUsd::ZERO,
             state: PurchaseState::Committed,
@@ -177,6 +182,7 @@ impl Purchase {
             repeats: approval.repeats(),
             policy_digest: Arc::clone(approval.policy_digest()),
             claimed_tx: None,
+            cosigned: approval.cosigned().cloned().map(Arc::new),
         };
         purchase.sign_again(approval, new.valid_after, at);
         purchase
@@ -191,7 +197,9 @@ impl Purchase {
         self.amount = offer.amount.atomic();
         self.payee = offer.payee;
         self.valid_after = valid_after;
-        self.valid_before = u64::try_from(at.secs()).unwrap_or(0).saturating_add(approval.lifetime().as_secs());
+        let clipped = || u64::try_from(at.secs()).unwrap_or(0).saturating_add(approval.lifetime().as_secs());
+        self.valid_before = approval.valid_before().unwrap_or_else(clipped);
+        self.last_valid_before = self.last_valid_before.max(self.valid_before);
         self.held = self.held.max(offer.price);
         self.signature = None;
         if self.state != PurchaseState::Settled {
@@ -199,6 +207,10 @@ impl Purchase {
         }
         self.repeats = approval.repeats();
         self.policy_digest = Arc::clone(approval.policy_digest());
+        if let Some(cosigned) = approval.cosigned() {
+            let ticket = cosigned.ticket.or_else(|| self.cosigned.as_ref().and_then(|c| c.ticket));
+            self.cosigned = Some(Cosigned { ticket, ..cosigned.clone() }.into());
+        }
         self.digest = self.authorization(&offer.asset).digest();
     }
 
@@ -213,6 +225,29 @@ impl Purchase {
             valid_before: self.valid_before,
             nonce: self.nonce,
         }
+    }
+
+    /// The end of the last window, as an instant.
+    pub(super) fn live_until(&self) -> Timestamp {
+        Timestamp::from_secs(i64::try_from(self.last_valid_before).unwrap_or(i64::MAX))
+    }
+
+    /// Whether `approval` may change these terms. On a co-signer payee, entry, identity and budget stay as well: each has a
+    /// counter of its own, and money held under one must not be signed for under another (S4).
+    pub fn may_become(&self, approval: &Approval) -> bool {
+        let offer = approval.offer();
+        let same = match (&self.cosigned, approval.cosigned()) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                a.identity == b.identity
+                    && a.unverified == b.unverified
+                    && self.payee == offer.payee
+                    && self.entry == *approval.entry()
+                    && approval.valid_before().is_some()
+            }
+            _ => false,
+        };
+        same && *approval.agent() == self.agent && offer.asset.id == self.asset && offer.amount.asset() == self.asset
     }
 
     /// A step of the exchange. What is settled stays settled when its bytes are shown again.
@@ -231,12 +266,14 @@ impl Purchase {
         self.payee = other.payee;
         self.valid_after = other.valid_after;
         self.valid_before = other.valid_before;
+        self.last_valid_before = other.last_valid_before;
         self.digest = other.digest;
         self.held = other.held;
         self.state = other.state;
         self.signature = other.signature;
         self.repeats = other.repeats;
         self.policy_digest = Arc::clone(&other.policy_digest);
+        self.cosigned = other.cosigned.clone();
     }
 
     /// How the exchange ended. A seller's claim of settlement is kept against later words to the contrary.

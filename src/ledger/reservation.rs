@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::books::{Kind, Posting};
+use super::books::{By, Kind, Posting};
 use super::index::Live;
 use super::store::{Answer, Change};
 use super::{Commitment, NewPurchase, Purchase, ReserveError, Shared, State, durable};
@@ -42,10 +42,12 @@ impl Reservation {
                 return Err(ReserveError::ClockUnsure);
             }
             let at = clock.record(now);
-            books.examine(approval, None, at).map_err(ReserveError::Stale)?;
+            books.examine(approval, new.payer, None, at).map_err(ReserveError::Stale)?;
             let (agent, entry) = (approval.agent().clone(), approval.entry().clone());
-            let posting = Posting { agent, entry, at, micro: offer.price.max(MicroUsd::ZERO).micro(), kind: Kind::Hold };
+            let (micro, by) = (offer.price.max(MicroUsd::ZERO).micro(), By::of(approval, new.payer));
+            let posting = Posting { agent, entry, at, micro, kind: Kind::Hold, by };
             books.post(&posting);
+            books.enter_live_as(approval, &new.id, posting.micro);
             posting
         };
         // Outside the lock: the digest takes longer than the sums.
@@ -98,7 +100,9 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.shared.state().books.unpost(&held.posting);
+            let mut state = self.shared.state();
+            state.books.unpost(&held.posting);
+            state.books.leave_live(&held.purchase);
         }
     }
 }

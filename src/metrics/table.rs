@@ -52,6 +52,38 @@ pub(super) const RELOAD_TIME: MetricRow =
     row("tollpass_policy_reload_timestamp_seconds", "gauge", &[], "When the policy in effect was loaded, Unix time.");
 pub(super) const POLICY_INFO: MetricRow =
     row("tollpass_policy_info", "gauge", &["digest"], "Always 1; the label is the digest of the policy in effect.");
+pub(super) const COSIGNER_UP: MetricRow =
+    row("tollpass_cosigner_up", "gauge", &["cosigner"], "1 while the co-signer answers, 0 while it does not.");
+pub(super) const COSIGNER_REFUSALS: MetricRow =
+    row("tollpass_cosigner_refusals_total", "counter", &["agent", "reason"], "Payments that the policy allowed and the co-signer refused.");
+pub(super) const DIVERGENCE: MetricRow = row(
+    "tollpass_ledger_divergence_usd",
+    "gauge",
+    &["agent"],
+    "What we would still let the agent spend today minus what the co-signer would, US dollars.",
+);
+pub(super) const PRESIGNED_POOL: MetricRow =
+    row("tollpass_presignatures", "gauge", &["cosigner"], "Presignatures that wait to be used, on the proxy's side.");
+pub(super) const COSIGNER_REQUESTS: MetricRow = row(
+    "tollpass_cosigner_requests_total",
+    "counter",
+    &["kind", "result"],
+    "Co-signer: requests by kind and result: ok, a reason code, or closed (not answered).",
+);
+pub(super) const COSIGNER_SESSIONS: MetricRow =
+    row("tollpass_cosigner_sessions_open", "gauge", &["wallet"], "Co-signer: signing sessions that wait for their second message.");
+pub(super) const COSIGNER_PRESIGNED: MetricRow =
+    row("tollpass_cosigner_presignatures", "gauge", &["wallet"], "Co-signer: presignatures that wait to be used.");
+pub(super) const COSIGNER_FROZEN: MetricRow =
+    row("tollpass_cosigner_frozen", "gauge", &["wallet"], "Co-signer: 1 while the wallet is frozen and signs nothing.");
+pub(super) const COSIGNER_BANS: MetricRow =
+    row("tollpass_cosigner_bans_total", "counter", &["wallet"], "Co-signer: bans since the start; one is an attack or a broken disk.");
+pub(super) const COSIGNER_ALARMS: MetricRow = row(
+    "tollpass_cosigner_alarms_total",
+    "counter",
+    &["kind"],
+    "Co-signer: agent_not_tied, share_copied, revoked_identity, replay: somebody uses what is not theirs. Look at the log.",
+);
 pub(super) const BUILD: MetricRow = row("tollpass_build_info", "gauge", &["version", "commit"], "Always 1; the labels say what runs.");
 
 /// Every metric, in the order of the README.
@@ -70,6 +102,16 @@ pub const TABLE: &[MetricRow] = &[
     RELOAD_SUCCESS,
     RELOAD_TIME,
     POLICY_INFO,
+    COSIGNER_UP,
+    COSIGNER_REFUSALS,
+    DIVERGENCE,
+    PRESIGNED_POOL,
+    COSIGNER_REQUESTS,
+    COSIGNER_SESSIONS,
+    COSIGNER_PRESIGNED,
+    COSIGNER_FROZEN,
+    COSIGNER_BANS,
+    COSIGNER_ALARMS,
     BUILD,
     row("process_cpu_seconds_total", "counter", &[], "User and system CPU time, seconds."),
     row("process_open_fds", "gauge", &[], "Open file descriptors."),

@@ -6,6 +6,57 @@
 //! callers run these on threads of their own.
 //!
 //! `dkls23` has no third-party audit; README and SECURITY.md say so.
+//!
+//! # A presignature is used once
+//!
+//! Two signatures of one presignature are the private key (S9). One use compiles:
+//!
+//! ```
+//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! fn respond(half: ResponderPresignature) -> Result<Partial, Abort> {
+//!     half.present(Default::default(), [1; 32], [2; 32])
+//! }
+//! fn complete(half: Presignature, peer: &Partial) -> Result<[u8; 65], Abort> {
+//!     half.complete(Default::default(), [1; 32], [2; 32], peer)
+//! }
+//! ```
+//!
+//! A second one, of either half, does not:
+//!
+//! ```compile_fail,E0382
+//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! fn respond(half: ResponderPresignature) -> Result<Partial, Abort> {
+//!     half.present(Default::default(), [1; 32], [2; 32])?;
+//!     half.present(Default::default(), [1; 32], [3; 32])
+//! }
+//! ```
+//!
+//! ```compile_fail,E0382
+//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! fn complete(half: Presignature, peer: &Partial) -> Result<[u8; 65], Abort> {
+//!     half.complete(Default::default(), [1; 32], [2; 32], peer)?;
+//!     half.complete(Default::default(), [1; 32], [3; 32], peer)
+//! }
+//! ```
+//!
+//! Nor does a copy:
+//!
+//! ```compile_fail,E0308
+//! # use tollpass::mpc::ResponderPresignature;
+//! fn copy(half: &ResponderPresignature) -> ResponderPresignature {
+//!     half.clone()
+//! }
+//! ```
+//!
+//! The same holds for an interactive session: each step takes the one before.
+//!
+//! ```compile_fail,E0382
+//! # use tollpass::mpc::{Abort, Joined, Partial};
+//! fn finish(session: Joined, round2: &[u8]) -> Result<Partial, Abort> {
+//!     session.finish(round2)?;
+//!     session.finish(round2)
+//! }
+//! ```
 
 mod codec;
 mod dkg;

@@ -6,23 +6,8 @@
 //! `δ = hash(key, R, digest, id, signers, ρ_a, ρ_b)` and use `R' = δR`, `u' = δu`, `r' = x(R')`, `w' = digest·φ + r'·v`. A nonce
 //! that nobody knew before the digest was fixed takes away what a nonce known in advance gives a forger.
 //!
-//! Two signatures of one presignature are the private key. So both halves are move-only, in memory only, wiped on drop:
-//!
-//! ```compile_fail,E0382
-//! # use tollpass::mpc::{Abort, Partial, ResponderPresignature};
-//! fn twice(half: ResponderPresignature) -> (Result<Partial, Abort>, Result<Partial, Abort>) {
-//!     let digest = Default::default();
-//!     (half.present(digest, [1; 32], [2; 32]), half.present(digest, [1; 32], [3; 32]))
-//! }
-//! ```
-//!
-//! ```compile_fail,E0382
-//! # use tollpass::mpc::{Abort, Partial, Presignature};
-//! fn twice(half: Presignature, peer: &Partial) -> [Result<[u8; 65], Abort>; 2] {
-//!     let digest = Default::default();
-//!     [half.complete(digest, [1; 32], [2; 32], peer), half.complete(digest, [1; 32], [3; 32], peer)]
-//! }
-//! ```
+//! Two signatures of one presignature are the private key. So both halves are move-only, in memory only, wiped on drop; the
+//! doc tests of [`crate::mpc`] show that a second use does not compile.
 //!
 //! Take a half out of its pool *before* any check that may fail, and never put one back. A pool belongs to one connection and
 //! one process run; drop it on disconnect, refresh, ban, and change of policy.

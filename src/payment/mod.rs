@@ -8,6 +8,7 @@ mod asset;
 mod authorization;
 mod chain;
 mod offer;
+mod offer_key;
 mod party;
 mod purchase;
 mod reason;
@@ -21,6 +22,7 @@ pub use asset::{Asset, AssetId, AssetIdError, AssetTable, Eip712Name, parse_addr
 pub use authorization::{Authorization, Signed, SignedError};
 pub use chain::{ChainId, ChainIdError};
 pub use offer::{Challenge, Flow, Offer, ProtocolId, Rejected, Scheme, TransferMethod, WireEntry};
+pub use offer_key::{OfferKey, OfferKeyError};
 pub use party::{AgentId, NameError, Payee, Payer, SessionName};
 pub use purchase::{Nonce, PurchaseId, RequestKey};
 pub use reason::{Reason, Retry};

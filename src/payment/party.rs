@@ -8,7 +8,7 @@ use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
 /// The account that is debited (`from`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Payer(pub Address);
 

@@ -15,6 +15,11 @@ macro_rules! reasons {
             /// Every reason, in the order of evaluation: for the metric's label set and the documentation test.
             pub const ALL: &'static [Self] = &[ $( Self::$name, )+ ];
 
+            /// The reason of a code, as another part of this program wrote it.
+            pub fn parse(code: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|r| r.as_str() == code)
+            }
+
             /// The stable code.
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$name => $text, )+ }
@@ -134,6 +139,16 @@ reasons! {
     /// The seller asked for payment again after it had been paid; nothing more is signed for this request.
     NotAcceptedBySeller = "not_accepted_by_seller", Soon;
 
+    // between the two share holders
+    /// The share's state is a copy, or was restored: another process has used it since.
+    ShareCopied = "share_copied", No;
+    /// The wallet holds more than an unaudited library may guard; move funds out, or set `accept_unaudited: true`.
+    WalletOverLimit = "wallet_over_limit", Soon;
+    /// The co-signer no longer has this signing session; the same payment may be signed again.
+    SessionLost = "session_lost", Soon;
+    /// The co-signer does as much for this identity as it may; nothing was signed.
+    CosignerBusy = "cosigner_busy", Soon;
+
     // signing
     /// The signer cannot be reached; nothing was signed.
     SignerUnavailable = "signer_unavailable", Soon;
@@ -145,6 +160,52 @@ reasons! {
     SignatureInvalid = "signature_invalid", No;
     /// Less than ten seconds of the validity window would remain.
     WindowTooShort = "window_too_short", Soon;
+
+    // the co-signer's own judgement (S4, S5); the proxy hands these on as they are
+    /// The request speaks a version of the wire that the co-signer does not.
+    WireVersion = "wire_version", No;
+    /// The co-signer holds no share of this wallet.
+    WalletUnknown = "wallet_unknown", No;
+    /// The wallet is frozen; its operator has to look at it.
+    WalletFrozen = "wallet_frozen", No;
+    /// The shares are of different epochs: one side has not taken part in the last refresh.
+    StaleEpoch = "stale_epoch", No;
+    /// The identity was revoked, or was never enrolled.
+    IdentityRevoked = "identity_revoked", No;
+    /// The agent is not one of those tied to the identity that asks.
+    AgentNotTied = "agent_not_tied", No;
+    /// The account to be debited is not the wallet's.
+    WrongPayer = "wrong_payer", No;
+    /// The wallet was made on one host, so it signs for test networks only.
+    TrialWallet = "trial_wallet", No;
+    /// The validity window has not begun yet.
+    WindowNotOpen = "window_not_open", Soon;
+    /// The validity window is longer than the co-signer's policy grants.
+    WindowTooLong = "window_too_long", No;
+    /// Nothing proves that this payee belongs to a seller the policy names.
+    UnverifiedPayee = "unverified_payee", No;
+    /// The seller's signed offer does not verify, has ended, or says something else.
+    OfferInvalid = "offer_invalid", No;
+    /// The seller, asked by the co-signer itself, does not ask for this payment.
+    ProbeDiffers = "probe_differs", No;
+    /// The human approval does not verify, has ended, or is for something else.
+    GrantInvalid = "grant_invalid", No;
+    /// The budget for payees that nothing proves would be exceeded.
+    CapUnverified = "cap_unverified", AtReset;
+    /// The cap for this payee would be exceeded.
+    CapPayee = "cap_payee", AtReset;
+    /// The cap for this identity would be exceeded.
+    CapIdentity = "cap_identity", AtReset;
+    /// The cap for this wallet would be exceeded.
+    CapWallet = "cap_wallet", AtReset;
+    /// Too much is signed and neither used nor expired yet.
+    LiveTotal = "live_total", AtReset;
+    /// The same key came with another digest before.
+    IdempotencyConflict = "idempotency_conflict", No;
+    /// This payment was signed as often as one payment may be.
+    SignedTooOften = "signed_too_often", No;
+    /// The policy changed after this was judged; ask again.
+    PolicyChanged = "policy_changed", Soon;
 
     // the proxy itself
     /// Proxy credentials are missing or wrong.

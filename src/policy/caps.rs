@@ -113,6 +113,14 @@ impl Caps {
         self
     }
 
+    /// Compiled without a counter, the names after `place`: for limits whose counter a payment names.
+    pub(super) fn named(&self, place: &str) -> (Option<PaymentCap>, Vec<Cap>) {
+        let rule = |name: &str| RuleId(format!("{place}.{name}").into());
+        let per_payment = self.per_payment.as_ref().map(|(limit, _)| PaymentCap { rule: rule("per_payment"), limit: *limit });
+        let cap = |window: Window| Some(Cap { rule: rule(window.as_str()), window, limit: self.get(window).as_ref()?.0 });
+        (per_payment, Window::ALL.into_iter().filter_map(cap).collect())
+    }
+
     /// Compiled for the counter `scope`; `prefix` goes before each rule's name.
     pub(super) fn compile(&self, scope: Scope, prefix: &str, rates: &Rates) -> Limits {
         let rule = |name: &str| RuleId(format!("{prefix}{name}").into());

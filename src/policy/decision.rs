@@ -109,6 +109,29 @@ pub struct Approval {
     pub(super) repeats: RepeatRules,
     pub(super) digest: Arc<str>,
     pub(super) epoch: u64,
+    pub(super) cosigned: Option<Cosigned>,
+    pub(super) valid_before: Option<u64>,
+    pub(super) live: Option<LiveLimit>,
+}
+
+/// What only a co-signer's ledger knows of a purchase: which further counters it is posted to (S4). Stored with the purchase.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cosigned {
+    /// The identity that asked, by its name in the registry.
+    pub identity: Arc<str>,
+    /// True if nothing proves the payee: it draws on `unverified`.
+    pub unverified: bool,
+    /// The ticket of the human approval it used, if it used one; a ticket belongs to one purchase.
+    pub ticket: Option<[u8; 16]>,
+}
+
+/// A bound on what is signed and neither used nor expired (S4), which the ledger checks under its lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveLimit {
+    /// The most, micro-USD.
+    pub limit: MicroUsd,
+    /// Its name.
+    pub rule: RuleId,
 }
 
 impl Approval {
@@ -156,6 +179,18 @@ impl Approval {
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
+    /// The further counters of a co-signer; `None` on a proxy.
+    pub const fn cosigned(&self) -> Option<&Cosigned> {
+        self.cosigned.as_ref()
+    }
+    /// The exact end of the window where it was asked for, Unix seconds: a co-signer signs a window or refuses it, and clips none.
+    pub const fn valid_before(&self) -> Option<u64> {
+        self.valid_before
+    }
+    /// The bound on live authorizations.
+    pub const fn live(&self) -> Option<&LiveLimit> {
+        self.live.as_ref()
+    }
 }
 
 #[cfg(test)]
@@ -164,12 +199,37 @@ impl Approval {
     pub(crate) fn for_test(agent: AgentId, offer: Offer, entry: RuleId, checks: Vec<Check>, epoch: u64) -> Self {
         let scopes = vec![Scope::Agent(agent.clone()), Scope::Entry(agent.clone(), entry.clone())];
         let (lifetime, repeats) = (Duration::from_secs(300), RepeatRules::default());
-        Self { agent, session: None, offer, entry, lifetime, checks, scopes, held: MicroUsd::ZERO, repeats, digest: "test".into(), epoch }
+        Self {
+            agent,
+            session: None,
+            offer,
+            entry,
+            lifetime,
+            checks,
+            scopes,
+            held: MicroUsd::ZERO,
+            repeats,
+            digest: "test".into(),
+            epoch,
+            cosigned: None,
+            valid_before: None,
+            live: None,
+        }
     }
 
     /// The same for a purchase that already holds `held`.
     pub(crate) fn holding(self, held: MicroUsd) -> Self {
         Self { held, ..self }
+    }
+
+    /// The same on a co-signer.
+    pub(crate) fn cosigned_as(self, cosigned: Cosigned, valid_before: u64) -> Self {
+        Self { cosigned: Some(cosigned), valid_before: Some(valid_before), ..self }
+    }
+
+    /// The same under a bound on what is live.
+    pub(crate) fn with_live(self, micro: i64) -> Self {
+        Self { live: Some(LiveLimit { limit: MicroUsd::new(micro), rule: RuleId("live".into()) }), ..self }
     }
 }
 
@@ -192,11 +252,33 @@ impl Refusal {
     }
 }
 
+/// Who said no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// This process: its policy, its ledger, itself.
+    #[default]
+    Policy,
+    /// The co-signer, by its own policy and ledger.
+    Cosigner,
+}
+
+impl By {
+    /// Stable text: `policy`, `cosigner`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Cosigner => "cosigner",
+        }
+    }
+}
+
 /// One reason with its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The code.
     pub reason: Reason,
+    /// Who said it.
+    pub by: By,
     /// The rule that spoke, if one did.
     pub rule: Option<RuleId>,
     /// The offer it is about.
@@ -214,6 +296,6 @@ pub struct Violation {
 impl Violation {
     /// Just the code.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, rule: None, offer: None, amount: None, limit: None, remaining: None, resets_at: None }
+        Self { reason, by: By::Policy, rule: None, offer: None, amount: None, limit: None, remaining: None, resets_at: None }
     }
 }

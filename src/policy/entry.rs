@@ -4,6 +4,7 @@ use alloy_primitives::Address;
 use http::Method;
 
 use super::caps::{self, Caps, Rates};
+use super::cosigner::{self, Role};
 use super::load::{Defaults, lifetime};
 use super::pattern::{HostPattern, PathPattern};
 use super::read::{Fields, Report, count, count_text, duration, each, fields, flag, list, money, one, shown};
@@ -11,16 +12,42 @@ use super::rule::{Allow, Deny, PayTo, PaymentCap, Target};
 use super::symbols;
 use super::yaml::{Node, Pos, Value};
 use super::{Host, RepeatRules, RuleId, Scope};
-use crate::payment::{AgentId, AssetTable, Flow, ProtocolId, Scheme, TransferMethod, parse_address};
+use crate::payment::{AgentId, AssetTable, Flow, OfferKey, ProtocolId, Scheme, TransferMethod, parse_address};
 
 /// What an entry is read against.
 pub(super) struct Context<'a> {
     pub(super) agent: &'a AgentId,
     pub(super) defaults: &'a Defaults,
     pub(super) assets: &'a AssetTable,
+    pub(super) role: Role,
 }
 
-const ALLOW: [&str; 19] = [
+/// How an entry's payee can be proven beside a list (S4); read by a co-signer alone.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    /// The seller's keys for signed offers.
+    pub(super) offer_keys: Vec<OfferKey>,
+    /// The co-signer asks the seller itself.
+    pub(super) probe: bool,
+}
+
+impl Trust {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.offer_keys.is_empty() && !self.probe
+    }
+
+    fn read(map: &Fields<'_>, report: &mut Report) -> Self {
+        let key = |t: &str| t.parse::<OfferKey>().map_err(|e| format!("\"{}\" is {e}", shown(t)));
+        Self {
+            offer_keys: map.get("offer_key").map(|n| each(n, "allow.offer_key", report, key)).unwrap_or_default(),
+            probe: map.get("probe").and_then(|n| flag(n, "allow.probe", report)).unwrap_or(false),
+        }
+    }
+}
+
+/// How many of [`ALLOW`], at its end, only a co-signer reads.
+const OF_COSIGNER: usize = 2;
+const ALLOW: [&str; 21] = [
     "id",
     "host",
     "ports",
@@ -40,6 +67,8 @@ const ALLOW: [&str; 19] = [
     "transfer",
     "lifetime",
     "repeats",
+    "offer_key",
+    "probe",
 ];
 const DENY: [&str; 8] = ["id", "host", "ports", "paths", "methods", "networks", "assets", "pay_to"];
 
@@ -66,12 +95,15 @@ fn allow_entry(
     ids: &mut Vec<(RuleId, Pos)>,
     report: &mut Report,
 ) -> Option<(Pos, Allow)> {
-    let map = fields(node, "allow", &ALLOW, report)?;
+    let known = if context.role.is_cosigner() { &ALLOW[..] } else { &ALLOW[..ALLOW.len() - OF_COSIGNER] };
+    let map = fields(node, "allow", known, report)?;
     let mut target = request_target(&map, "allow", report);
     check_host(&map, &target, report);
     (target.networks, target.assets) = symbols::resolve_allow(&map, context.assets, report);
-    let (pay_to, payees) = pay_to(&map, context.defaults, report);
+    let (pay_to, payees) = pay_to(&map, context, report);
     target.payees = payees;
+    let trust = Trust::read(&map, report);
+    cosigner::check_allow(&map, &target, &trust, context.role, report);
     let id = entry_id(&map, "allow", &target, ids, report);
     let rule = |name: &str| RuleId(format!("entry:{id}.{name}").into());
     let max = map.get("max").and_then(|n| {
@@ -94,8 +126,12 @@ fn allow_entry(
         pay_to,
         allow_zero,
         max,
-        lifetime: map.get("lifetime").and_then(|n| lifetime(n, "allow.lifetime", report)).unwrap_or(context.defaults.lifetime),
+        lifetime: map
+            .get("lifetime")
+            .and_then(|n| lifetime(n, "allow.lifetime", context.role, report))
+            .unwrap_or(context.defaults.lifetime),
         limits,
+        trust,
         repeats: map.get("repeats").map(|n| repeats(n, report)).unwrap_or_default(),
     };
     warn_http(&map, &entry, report);
@@ -105,6 +141,7 @@ fn allow_entry(
 fn deny_entry(node: &Node, context: &Context<'_>, ids: &mut Vec<(RuleId, Pos)>, report: &mut Report) -> Option<(Pos, Deny)> {
     let map = fields(node, "deny", &DENY, report)?;
     let mut target = request_target(&map, "deny", report);
+    cosigner::check_deny(&map, context.role, report);
     (target.networks, target.assets) = symbols::resolve_deny(&map, context.assets, report);
     if let Some(node) = map.get("pay_to") {
         target.payees = each(node, "deny.pay_to", report, payee);
@@ -192,15 +229,18 @@ fn name_text(t: &str) -> Result<String, String> {
     t.parse::<AgentId>().map(|_| t.to_owned()).map_err(|e| format!("\"{}\" is {e}", shown(t)))
 }
 
-fn pay_to(map: &Fields<'_>, defaults: &Defaults, report: &mut Report) -> (PayTo, Vec<Address>) {
-    let Some(node) = map.get("pay_to") else { return (defaults.pay_to, Vec::new()) };
+fn pay_to(map: &Fields<'_>, context: &Context<'_>, report: &mut Report) -> (PayTo, Vec<Address>) {
+    let Some(node) = map.get("pay_to") else { return (context.defaults.pay_to, Vec::new()) };
     match &node.value {
         Value::Text(t) if t == "pinned" => (PayTo::Pinned, Vec::new()),
         Value::Text(t) if t == "any" => {
-            report.warn(
-                &node.at,
-                "allow.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list of addresses",
-            );
+            // On a co-signer it draws on a budget of its own.
+            if !context.role.is_cosigner() {
+                report.warn(
+                    &node.at,
+                    "allow.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list of addresses",
+                );
+            }
             (PayTo::Any, Vec::new())
         }
         Value::Text(t) if !t.starts_with("0x") => {

@@ -106,6 +106,9 @@ impl Policy {
             repeats: entry.repeats,
             digest: self.digest.clone(),
             epoch: self.epoch,
+            cosigned: None,
+            valid_before: None,
+            live: None,
         })
     }
 

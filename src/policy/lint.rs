@@ -5,8 +5,8 @@ use super::read::Report;
 use super::rule::{Allow, Deny, PayTo, Target};
 use super::yaml::Pos;
 
-/// Compares the entries of one agent.
-pub(super) fn agent(allow: &[(Pos, Allow)], deny: &[(Pos, Deny)], report: &mut Report) {
+/// Compares the entries of one agent. On a co-signer the first entry that *permits* counts, so a later one is never useless.
+pub(super) fn agent(allow: &[(Pos, Allow)], deny: &[(Pos, Deny)], cosigner: bool, report: &mut Report) {
     for (index, (at, entry)) in allow.iter().enumerate() {
         if let Some((place, deny)) = deny.iter().find(|(_, d)| denies_all(d, entry)) {
             let (id, deny) = (&entry.id, &deny.id);
@@ -14,7 +14,7 @@ pub(super) fn agent(allow: &[(Pos, Allow)], deny: &[(Pos, Deny)], report: &mut R
                 at,
                 format!("allow: `{id}` is unreachable: the deny entry `{deny}` (line {}) takes all of it: remove one of them", place.line),
             );
-        } else if let Some((place, earlier)) = allow[..index].iter().find(|(_, a)| takes_all(a, entry)) {
+        } else if let Some((place, earlier)) = allow[..index].iter().find(|(_, a)| !cosigner && takes_all(a, entry)) {
             let (id, earlier) = (&entry.id, &earlier.id);
             report.warn(at, format!("allow: `{id}` is never used: `{earlier}` (line {}) stands before it and takes everything it would: the first match counts", place.line));
         }

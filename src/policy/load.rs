@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::assets::{self, Assets};
 use super::caps::{self, Caps, Rates};
+use super::cosigner::{self, MAX_LIFETIME, Role};
 use super::entry::{self, Context};
-use super::read::{Report, duration, fields, list, named, one, shown, text};
+use super::read::{Fields, Report, duration, fields, list, named, one, shown, text};
 use super::rule::{Agent, PayTo};
 use super::yaml::{self, Node, Pair, Pos, Value};
 use super::{Policy, PolicyErrors, RefusalBody, Scope, Source, lint};
@@ -27,13 +28,15 @@ pub(super) struct Defaults {
     refusal_body: RefusalBody,
 }
 
-impl Default for Defaults {
-    fn default() -> Self {
+impl Defaults {
+    /// On a co-signer the payee is listed, or proven otherwise, and a window may last as long as one may at all.
+    fn of(role: Role) -> Self {
+        let (pay_to, lifetime) = if role.is_cosigner() { (PayTo::Listed, MAX_LIFETIME) } else { (PayTo::Pinned, 300) };
         Self {
-            pay_to: PayTo::Pinned,
+            pay_to,
             flows: vec![Flow::Authorization],
             transfer: vec![TransferMethod::Eip3009],
-            lifetime: Duration::from_secs(300),
+            lifetime: Duration::from_secs(lifetime),
             refusal_body: RefusalBody::Problem,
         }
     }
@@ -47,22 +50,25 @@ struct Sections<'a> {
     groups: Vec<&'a Pair>,
     agents: Vec<&'a Pair>,
     assets: Vec<&'a Node>,
+    cosigner: cosigner::Sections<'a>,
 }
 
 /// Builds the policy of `sources`.
-pub(super) fn policy(sources: &[Source], epoch: u64) -> Result<Policy, PolicyErrors> {
+pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<Policy, PolicyErrors> {
     let mut report = Report::default();
     let roots = trees(sources, &mut report)?;
-    let sections = Sections::unite(&roots, &mut report);
+    let sections = Sections::unite(&roots, cosigner, &mut report);
+    let role = if cosigner { Role::Cosigner { unverified: sections.cosigner.unverified.is_some() } } else { Role::Proxy };
     let zone = sections.timezone.and_then(|node| zone(node, &mut report)).unwrap_or(TimeZone::UTC);
-    let defaults = sections.defaults.and_then(|node| read_defaults(node, &mut report)).unwrap_or_default();
+    let defaults = sections.defaults.and_then(|node| read_defaults(node, role, &mut report)).unwrap_or_else(|| Defaults::of(role));
     let Assets { table, fresh } = assets::read(&sections.assets, &zone, &mut report);
     let groups = read_groups(&sections.groups, &mut report);
+    let own = cosigner.then(|| cosigner::read(&sections.cosigner, &mut report));
 
     let mut agents = HashMap::new();
     for pair in sections.agents {
         let Some(id) = agent_id(pair, &mut report) else { continue };
-        let context = Context { agent: &id, defaults: &defaults, assets: &table };
+        let context = Context { agent: &id, defaults: &defaults, assets: &table, role };
         if let Some(agent) = agent(&pair.value, &context, &groups, &mut report) {
             agents.insert(id, agent);
         }
@@ -71,7 +77,7 @@ pub(super) fn policy(sources: &[Source], epoch: u64) -> Result<Policy, PolicyErr
     let mut names: Vec<AgentId> = agents.keys().cloned().collect();
     names.sort();
     let refusal_body = defaults.refusal_body;
-    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, agents, names, warnings })
+    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, agents, names, warnings, cosigner: own })
 }
 
 /// SHA-256 over the texts, each with its length: the same rules under other file names have the same digest.
@@ -110,8 +116,9 @@ fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErr
 }
 
 impl<'a> Sections<'a> {
-    fn unite(roots: &'a [Node], report: &mut Report) -> Self {
-        let known = ["version", "timezone", "defaults", "groups", "agents", "assets"];
+    fn unite(roots: &'a [Node], cosigner: bool, report: &mut Report) -> Self {
+        let mut known = vec!["version", "timezone", "defaults", "groups", "agents", "assets"];
+        known.extend(cosigner::KEYS.iter().filter(|_| cosigner));
         let mut all = Self::default();
         for root in roots {
             if matches!(root.value, Value::Null) {
@@ -131,9 +138,20 @@ impl<'a> Sections<'a> {
             single(&mut all.defaults, file.get("defaults"), "defaults", report);
             unique(&mut all.groups, file.get("groups"), "groups", report);
             unique(&mut all.agents, file.get("agents"), "agents", report);
+            all.cosigner_keys(&file, cosigner, report);
             all.assets.extend(file.get("assets").map_or(&[][..], |node| list(node, "assets", report)));
         }
         all
+    }
+
+    fn cosigner_keys(&mut self, file: &Fields<'a>, cosigner: bool, report: &mut Report) {
+        if !cosigner {
+            return;
+        }
+        single(&mut self.cosigner.caps, file.get("caps"), "caps", report);
+        single(&mut self.cosigner.unverified, file.get("unverified"), "unverified", report);
+        single(&mut self.cosigner.live, file.get("live"), "live", report);
+        unique(&mut self.cosigner.approvers, file.get("approvers"), "approvers", report);
     }
 }
 
@@ -167,10 +185,10 @@ fn zone(node: &Node, report: &mut Report) -> Option<TimeZone> {
     })
 }
 
-fn read_defaults(node: &Node, report: &mut Report) -> Option<Defaults> {
+fn read_defaults(node: &Node, role: Role, report: &mut Report) -> Option<Defaults> {
     let known = ["unmatched", "pay_to", "flows", "transfer", "lifetime", "refusal_body"];
     let map = fields(node, "defaults", &known, report)?;
-    let mut defaults = Defaults::default();
+    let mut defaults = Defaults::of(role);
     if let Some(node) = map.get("unmatched") {
         match &node.value {
             Value::Map(_) => report.error(&node.at, "defaults.unmatched: `ask` is not in this version: write deny"),
@@ -186,7 +204,12 @@ fn read_defaults(node: &Node, report: &mut Report) -> Option<Defaults> {
             _ => Err(format!("\"{}\": write pinned or any (a list of payees belongs into an allow entry)", shown(t))),
         })
     {
-        if pay_to == PayTo::Any {
+        if role == (Role::Cosigner { unverified: false }) {
+            report.error(
+                &node.at,
+                "defaults.pay_to: a co-signer takes no payee on somebody's word: remove it, and give each allow entry its own proof",
+            );
+        } else if pay_to == PayTo::Any {
             report.warn(&node.at, "defaults.pay_to: any pays whoever the seller names, also after it changed: prefer pinned or a list");
         }
         defaults.pay_to = pay_to;
@@ -198,7 +221,7 @@ fn read_defaults(node: &Node, report: &mut Report) -> Option<Defaults> {
         defaults.transfer = entry::transfer(node, "defaults.transfer", report);
     }
     if let Some(node) = map.get("lifetime") {
-        defaults.lifetime = lifetime(node, "defaults.lifetime", report).unwrap_or(defaults.lifetime);
+        defaults.lifetime = lifetime(node, "defaults.lifetime", role, report).unwrap_or(defaults.lifetime);
     }
     if let Some(node) = map.get("refusal_body") {
         let read = |t: &str| match t {
@@ -212,10 +235,17 @@ fn read_defaults(node: &Node, report: &mut Report) -> Option<Defaults> {
 }
 
 /// A validity window. Less than ten seconds is never signed (M1.8), so it would refuse everything.
-pub(super) fn lifetime(node: &Node, place: &str, report: &mut Report) -> Option<Duration> {
+pub(super) fn lifetime(node: &Node, place: &str, role: Role, report: &mut Report) -> Option<Duration> {
     let lifetime = duration(node, place, report)?;
     if lifetime < Duration::from_secs(10) {
         report.error(&node.at, format!("{place}: under ten seconds nothing is signed: write 10s or more, such as 300s"));
+        return None;
+    }
+    if role.is_cosigner() && lifetime > Duration::from_secs(MAX_LIFETIME) {
+        report.error(
+            &node.at,
+            format!("{place}: a co-signer signs windows of at most {MAX_LIFETIME} seconds: write {MAX_LIFETIME}s or less"),
+        );
         return None;
     }
     Some(lifetime)
@@ -269,7 +299,7 @@ fn agent(node: &Node, context: &Context<'_>, groups: &Groups<'_>, report: &mut R
     } else if !caps.broken {
         require_caps(id, &caps, place, report);
     }
-    lint::agent(&allow, &deny, report);
+    lint::agent(&allow, &deny, context.role.is_cosigner(), report);
     let limits = caps.compile(Scope::Agent(id.clone()), "", &rates);
     let (allow, deny) = (allow.into_iter().map(|(_, a)| a).collect(), deny.into_iter().map(|(_, d)| d).collect());
     Some(Agent { limits, allow, deny })

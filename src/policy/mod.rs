@@ -11,6 +11,7 @@
 
 mod assets;
 mod caps;
+mod cosigner;
 mod decision;
 mod entry;
 mod evaluate;
@@ -23,6 +24,7 @@ mod load;
 mod pattern;
 mod read;
 mod rule;
+mod select;
 mod symbols;
 mod window;
 mod yaml;
@@ -30,11 +32,15 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use decision::{Approval, Check, CheckResult, Considered, Decision, Limit, Refusal, RepeatRules, RuleId, Violation};
+pub use cosigner::{Approver, MAX_LIFETIME};
+pub use decision::{
+    Approval, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Refusal, RepeatRules, RuleId, Violation,
+};
 pub use evaluate::{Input, View};
 pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};
 pub use file::{PolicyError, PolicyErrors, Source};
 pub use host::{Host, HostError};
 pub use pattern::HostPattern;
 pub use rule::{Budget, Policy, RefusalBody};
+pub use select::{Ask, Selection, Subject, Transfer, Wanted};
 pub use window::{Scope, Span, Window};

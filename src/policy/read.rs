@@ -64,6 +64,9 @@ const LATER: [&str; 23] = [
     "history",
 ];
 
+/// Keys that a co-signer's policy has, in some place, and a proxy's has not.
+const OF_COSIGNER: [&str; 4] = ["unverified", "live", "offer_key", "probe"];
+
 /// A mapping whose keys were all checked.
 pub(super) struct Fields<'a> {
     pub(super) at: &'a Pos,
@@ -95,6 +98,9 @@ pub(super) fn fields<'a>(node: &'a Node, place: &str, known: &[&str], report: &m
 }
 
 fn unknown(key: &str, known: &[&str]) -> String {
+    if OF_COSIGNER.contains(&key) {
+        return format!("`{key}`: only a co-signer reads this: remove it here");
+    }
     if LATER.contains(&key) {
         return format!("`{key}` is not in this version: remove it");
     }

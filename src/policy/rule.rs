@@ -7,6 +7,8 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use http::Method;
 
+use super::cosigner::Cosigner;
+use super::entry::Trust;
 use super::pattern::{HostPattern, PathPattern, RequestPath};
 use super::{Host, PolicyError, PolicyErrors, RepeatRules, RuleId, Scope, Source, Span, Window, load};
 use crate::payment::{AgentId, AssetId, AssetTable, ChainId, Flow, MicroUsd, Offer, ProtocolId, Reason, Scheme, TransferMethod};
@@ -47,6 +49,7 @@ pub struct Policy {
     pub(super) agents: HashMap<AgentId, Agent>,
     pub(super) names: Vec<AgentId>,
     pub(super) warnings: Vec<PolicyError>,
+    pub(super) cosigner: Option<Cosigner>,
 }
 
 /// One agent's rules.
@@ -128,6 +131,7 @@ pub(super) struct Allow {
     pub(super) lifetime: Duration,
     pub(super) limits: Limits,
     pub(super) repeats: RepeatRules,
+    pub(super) trust: Trust,
 }
 
 /// One deny entry.
@@ -155,7 +159,7 @@ impl Target {
         self.hosts.iter().any(|h| h.matches(host))
     }
 
-    fn asset_and_payee(&self, offer: &Offer) -> bool {
+    pub(super) fn asset_and_payee(&self, offer: &Offer) -> bool {
         any_or(&self.assets, &offer.asset.id) && any_or(&self.payees, &offer.payee.0)
     }
 }
@@ -219,7 +223,15 @@ impl Policy {
     /// # Errors
     /// Every mistake found, each with file, line, column and what to write instead. A policy with an error is never used.
     pub fn parse(sources: &[Source], epoch: u64) -> Result<Self, PolicyErrors> {
-        load::policy(sources, epoch)
+        load::policy(sources, epoch, false)
+    }
+
+    /// The same for a co-signer: its own keys are read, and what would take a payee on somebody's word is an error (S4).
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_for_cosigner(sources: &[Source], epoch: u64) -> Result<Self, PolicyErrors> {
+        load::policy(sources, epoch, true)
     }
 
     /// A policy without agents: nothing is payable.
@@ -234,6 +246,7 @@ impl Policy {
             agents: HashMap::new(),
             names: Vec::new(),
             warnings: Vec::new(),
+            cosigner: None,
         }
     }
 

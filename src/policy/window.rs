@@ -1,11 +1,13 @@
 //! Calendar periods in the policy's time zone, and the counters they are applied to (M2.1).
 
+use std::sync::Arc;
+
 use jiff::ToSpan as _;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use super::RuleId;
-use crate::payment::{AgentId, Timestamp};
+use crate::payment::{AgentId, Payee, Payer, Timestamp};
 
 /// Whose counter: postings are summed per scope.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +16,14 @@ pub enum Scope {
     Agent(AgentId),
     /// What the agent paid under one allow entry.
     Entry(AgentId, RuleId),
+    /// Everything this account paid; a co-signer's counter, as are the following (S4).
+    Wallet(Payer),
+    /// Everything this account was paid, whoever asked for it.
+    Payee(Payee),
+    /// Everything one identity had signed, whichever of its agents it named.
+    Identity(Arc<str>),
+    /// Everything paid to payees that nothing proves.
+    Unverified,
 }
 
 /// A half-open stretch of time `[from, until)`, milliseconds.

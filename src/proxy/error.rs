@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::AgentBody;
 use crate::payment::{Reason, Retry, Timestamp};
-use crate::policy::{Refusal, Violation};
+use crate::policy::{By, Refusal, Violation};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -72,22 +72,51 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         | R::PaidNotDelivered
         | R::PaidRedirectLimit
         | R::NotAcceptedBySeller
+        | R::WireVersion
+        | R::WalletUnknown
+        | R::WalletFrozen
+        | R::StaleEpoch
+        | R::IdentityRevoked
+        | R::AgentNotTied
+        | R::WrongPayer
+        | R::TrialWallet
+        | R::WindowNotOpen
+        | R::WindowTooLong
+        | R::UnverifiedPayee
+        | R::OfferInvalid
+        | R::ProbeDiffers
+        | R::GrantInvalid
+        | R::CapUnverified
+        | R::CapPayee
+        | R::CapIdentity
+        | R::CapWallet
+        | R::LiveTotal
+        | R::IdempotencyConflict
+        | R::SignedTooOften
+        | R::PolicyChanged
         | R::SignerUnavailable
         | R::SignerRefused
         | R::SignerTimeout
         | R::SignatureInvalid
-        | R::WindowTooShort => (S::PAYMENT_REQUIRED, "http_request_denied"),
+        | R::WindowTooShort
+        | R::ShareCopied
+        | R::WalletOverLimit
+        | R::SessionLost
+        | R::CosignerBusy => (S::PAYMENT_REQUIRED, "http_request_denied"),
     }
 }
 
 /// The `Proxy-Status` member for a reason (RFC 9209 §2).
-pub(super) fn proxy_status(reason: Reason, rule: Option<&str>) -> HeaderValue {
+pub(super) fn proxy_status(reason: Reason, rule: Option<&str>, by: By) -> HeaderValue {
     let mut text = format!("tollpass; error={}; details=\"{reason}\"", meaning(reason).1);
     if let Some(rule) = rule {
         // Rule ids come from the policy file, whose grammar has no quote or backslash.
         text.push_str("; rule=\"");
         text.push_str(rule);
         text.push('"');
+    }
+    if by == By::Cosigner {
+        text.push_str("; by=cosigner");
     }
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("tollpass"))
 }
@@ -103,7 +132,7 @@ pub(super) fn failure(reason: Reason) -> Response<AgentBody> {
         "retry": retry_text(reason.retry()),
     });
     let mut response = problem(status, &document);
-    response.headers_mut().insert(PROXY_STATUS, proxy_status(reason, None));
+    response.headers_mut().insert(PROXY_STATUS, proxy_status(reason, None, By::Policy));
     if reason == Reason::ProxyAuthRequired {
         response.headers_mut().insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tollpass\", charset=\"UTF-8\""));
     }
@@ -156,12 +185,14 @@ pub(super) fn refusal(refusal: &Refusal, host: &str, now: Timestamp) -> Response
 
 /// The `Proxy-Status` of a refusal, for the seller's own body too.
 pub(super) fn refusal_status(refusal: &Refusal) -> HeaderValue {
-    let rule = refusal.violations.first().and_then(|v| v.rule.as_ref());
-    proxy_status(refusal.reason(), rule.map(|r| &*r.0))
+    let lead = refusal.violations.first();
+    let rule = lead.and_then(|v| v.rule.as_ref());
+    proxy_status(refusal.reason(), rule.map(|r| &*r.0), lead.map_or(By::Policy, |v| v.by))
 }
 
 fn describe(v: &Violation, into: &mut Map<String, Value>) {
     into.insert("reason".into(), v.reason.as_str().into());
+    into.insert("by".into(), v.by.as_str().into());
     let mut put = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             into.insert(name.into(), value.into());

@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use crate::agents::Tokens;
 use crate::config::{Config, Intercept, Limits};
 use crate::metrics::Metrics;
+use crate::net::tls::Roots;
 use crate::payment::AgentId;
 use crate::policy::{HostPattern, Policy, View as _};
 use crate::signer::Signer;
@@ -43,7 +44,7 @@ use exchange::Exchanges;
 use guard::Guard;
 use kept::Kept;
 use live::{Connections, Live};
-use tls::{Authority, Roots};
+use tls::Authority;
 use upstream::Dialer;
 
 /// What the proxy needs from the rest of the program.
@@ -140,10 +141,17 @@ impl Proxy {
         let now = self.treasurer.now().now;
         self.metrics.forget_budgets();
         for agent in policy.agents() {
+            let theirs = self.signer.remaining(agent);
             for budget in policy.budgets(agent) {
                 let span = budget.window.span(now, policy.zone());
                 let spent = self.treasurer.ledger().read(|books| books.spent(&budget.scope, span));
-                self.metrics.budget(agent, &budget.name, budget.limit, budget.limit.saturating_sub(spent));
+                let mut remaining = budget.limit.saturating_sub(spent);
+                if let (Some(theirs), "caps.day") = (theirs, &*budget.name) {
+                    // Two judges: what may still be spent is what both would allow (M1.10).
+                    self.metrics.divergence(agent, remaining.saturating_sub(theirs));
+                    remaining = remaining.min(theirs);
+                }
+                self.metrics.budget(agent, &budget.name, budget.limit, remaining);
             }
             let open = self.treasurer.ledger().read(|books| books.open_authorizations(agent, now));
             self.metrics.open_authorizations(agent, i64::try_from(open).unwrap_or(i64::MAX));

@@ -151,7 +151,7 @@ impl Paid {
         let unserved = (head.status == 402).then_some(Reason::NotAcceptedBySeller);
         if let Some(reason) = unserved {
             // The seller's own words, and beside them that this was not for want of paying.
-            head.headers.append(HeaderName::from_static("proxy-status"), error::proxy_status(reason, None));
+            head.headers.append(HeaderName::from_static("proxy-status"), error::proxy_status(reason, None, crate::policy::By::Policy));
         }
         if !good {
             // A final answer of 400 and above leaves an orphan (M1.1), and an agent that repeats at once must find it: it

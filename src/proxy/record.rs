@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ledger::Purchase;
 use crate::metrics::PaymentOutcome;
 use crate::payment::Reason;
-use crate::policy::{Policy, Refusal};
+use crate::policy::{By, Policy, Refusal};
 use crate::telemetry::{self, RequestLine, TermsLine};
 use crate::treasurer::Ask;
 
@@ -32,7 +32,7 @@ pub(super) fn refusal(ask: &Ask, refusal: &Refusal, policy: &Policy, took: Durat
     let host = ask.host.to_string();
     let lead = refusal.violations.first();
     let terms = TermsLine { amount: lead.and_then(|v| v.amount), rule: lead.and_then(|v| v.rule.as_ref()), ..TermsLine::default() };
-    telemetry::refusal_line(&request(ask, &host, policy.digest(), took), &terms, refusal.reason());
+    telemetry::refusal_line(&request(ask, &host, policy.digest(), took), &terms, refusal.reason(), lead.map_or(By::Policy, |v| v.by));
 }
 
 fn request<'a>(ask: &'a Ask, host: &'a str, policy: &'a str, took: Duration) -> RequestLine<'a> {

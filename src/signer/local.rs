@@ -78,7 +78,7 @@ impl Signer for LocalSigner {
         Box::pin(async move {
             let authorization = request.authorization();
             if authorization.from != self.account {
-                return Err(SignError::Refused { reason: crate::payment::Reason::SignerRefused, rule: Some("account".into()) });
+                return Err(SignError::refused(crate::payment::Reason::SignerRefused));
             }
             let (reply, answer) = oneshot::channel();
             self.jobs.send((authorization.digest(), reply)).map_err(|_| SignError::Unreachable)?;

@@ -20,9 +20,9 @@ use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
 use crate::metrics::{Metrics, Stage};
 use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, Input, Policy, Refusal, Violation};
+use crate::policy::{Approval, By, Input, Policy, Refusal, RuleId, Violation};
 use crate::protocol;
-use crate::signer::Signer;
+use crate::signer::{SignError, Signer};
 
 /// A signature may be presented only while this much of its window remains (M1.8).
 const MIN_WINDOW_SECS: i64 = 10;
@@ -159,7 +159,7 @@ impl Treasurer {
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             };
             self.metrics.authorize(&ask.agent, Stage::Reserve, started.elapsed());
-            return self.sign(commitment, offer, false).await;
+            return self.sign(ask, commitment, offer, false).await;
         }
         Err(Refusal::because(Reason::Busy))
     }
@@ -183,14 +183,14 @@ impl Treasurer {
         let window = i64::try_from(purchase.valid_before).unwrap_or(i64::MAX).saturating_sub(now.secs());
         if let (Some(offer), true) = (&unchanged, window >= MIN_WINDOW_SECS) {
             // The intent as recorded: signing it again after a crash forms the same authorization (M1.5).
-            return self.sign(commitment, offer.clone(), true).await;
+            return self.sign(ask, commitment, offer.clone(), true).await;
         }
         for _ in 0..MAX_DECISIONS {
             let approval = self.decide(ask, challenge, payer, now, Some(&commitment))?;
             let offer = approval.offer().clone();
             let valid_after = protocol::valid_after(offer.protocol, now);
             match commitment.resign(approval, valid_after, now).await {
-                Ok(()) => return self.sign(commitment, offer, true).await,
+                Ok(()) => return self.sign(ask, commitment, offer, true).await,
                 Err(ReserveError::Stale(_)) => {}
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             }
@@ -240,12 +240,13 @@ impl Treasurer {
     }
 
     /// Decide and sign the same object: the request comes out of the commitment and nothing else.
-    async fn sign(&self, mut commitment: Commitment, offer: Offer, again: bool) -> Result<Ticket, Refusal> {
+    async fn sign(&self, ask: &Ask, mut commitment: Commitment, offer: Offer, again: bool) -> Result<Ticket, Refusal> {
         let started = Instant::now();
         let unheard = matches!(commitment.purchase().state, PurchaseState::Committed | PurchaseState::Signed | PurchaseState::Sent);
         let Some(request) = commitment.sign_request(&offer.asset) else {
             return Err(Refusal::because(Reason::Internal));
         };
+        let request = request.with_proofs(Some(ask.url.clone()), None);
         let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if left < MIN_WINDOW_SECS {
             return Err(self.give_up(commitment, Reason::WindowTooShort, again));
@@ -257,7 +258,7 @@ impl Treasurer {
                 if let (Some(proof), false) = (error.unsigned(), again) {
                     commitment.void(proof);
                 }
-                return Err(Refusal::because(error.reason()));
+                return Err(refusal(&error));
             }
         };
         self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
@@ -269,7 +270,7 @@ impl Treasurer {
     /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.
     fn give_up(&self, commitment: Commitment, reason: Reason, again: bool) -> Refusal {
         if !again {
-            let refused = crate::signer::SignError::Refused { reason, rule: None };
+            let refused = SignError::refused(reason);
             if let Some(proof) = refused.unsigned() {
                 commitment.void(proof);
             }
@@ -282,6 +283,20 @@ fn lost(until: Timestamp, price: MicroUsd) -> Refusal {
     let mut violation = Violation::new(Reason::PaidNotDelivered);
     violation.amount = Some(price);
     violation.resets_at = Some(until);
+    Refusal { violations: vec![violation] }
+}
+
+/// A signer's no, with its rule and its numbers, and who said it.
+fn refusal(error: &SignError) -> Refusal {
+    let mut violation = Violation::new(error.reason());
+    if let Some(objection) = error.objection() {
+        violation.by = if objection.by_cosigner { By::Cosigner } else { By::Policy };
+        violation.rule = objection.rule.as_deref().map(|rule| RuleId(rule.into()));
+        violation.amount = objection.amount;
+        violation.limit = objection.limit;
+        violation.remaining = objection.remaining;
+        violation.resets_at = objection.resets_at;
+    }
     Refusal { violations: vec![violation] }
 }
 

@@ -83,6 +83,8 @@ pub struct Claims {
     pub price_micro: i64,
     /// Digest of the sidecar's policy.
     pub policy: String,
+    /// What was asked for, where a probe may ask again: `https://host/path?query`. The seller's own `resource` will do.
+    pub url: Option<String>,
 }
 
 /// An intent with the signature of the identity it comes from, over its exact bytes.
@@ -273,3 +275,7 @@ impl std::fmt::Debug for Finished {
         f.debug_struct("Finished").field("partial", &"<redacted>").field("head", &self.head).finish_non_exhaustive()
     }
 }
+
+/// The reason of a [`Refused`] that only says: this connection is new to us, send [`Hello`] first. Nothing was done; it never
+/// reaches an agent.
+pub const HELLO_FIRST: &str = "hello_first";

@@ -5,6 +5,7 @@
 //! the wallet, nor deny who asked. Layout: `identity` (keys, certificates), `envelope` (what is signed), `message` (what is
 //! said), `tls` (pinned by key, no resumption), `link` (both ends on HTTP/2).
 
+mod certificate;
 pub mod envelope;
 pub mod identity;
 pub mod link;

@@ -4,6 +4,14 @@
 
 mod ceremony;
 mod ceremony_crash;
+#[cfg(feature = "failpoints")]
+mod adversary;
+#[cfg(feature = "failpoints")]
+mod cosigner;
+#[cfg(feature = "failpoints")]
+mod cosigner_crash;
+#[cfg(feature = "failpoints")]
+mod bans;
 mod crash;
 mod demo;
 mod docs;
@@ -16,6 +24,8 @@ mod harness;
 mod hostile;
 mod layering;
 mod money;
+#[cfg(feature = "failpoints")]
+mod mtls;
 mod proxy_agents;
 mod proxy_bodies;
 mod proxy_challenges;
@@ -25,5 +35,9 @@ mod proxy_reload;
 mod proxy_requests;
 mod proxy_tunnels;
 mod proxy_upstream;
+#[cfg(feature = "failpoints")]
+mod secrets;
 mod supply;
 mod till;
+#[cfg(feature = "failpoints")]
+mod wire_adversary;

@@ -1,11 +1,13 @@
 //! `tollpass wallet …`: making a wallet in three shares, and care for it (S6, S7).
 
 mod create;
+mod enroll;
 mod identity;
 mod one_host;
 mod recover;
 mod refresh;
 mod reopen;
+mod revoke;
 mod show;
 mod table;
 
@@ -36,6 +38,10 @@ pub enum WalletCommand {
     Refresh(Box<refresh::Args>),
     /// Move an asset to the recovery address with two shares, one of them the cold one.
     Recover(Box<recover::Args>),
+    /// Tie a share holder's key to agents: issue a one-time token, or redeem one.
+    Enroll(enroll::Args),
+    /// Take an identity's rights away; counts from its next request on.
+    Revoke(revoke::Args),
     /// A new process that tries a share; started by a ceremony.
     #[command(hide = true)]
     Reopen(reopen::Args),
@@ -48,6 +54,8 @@ pub(super) fn run(command: &WalletCommand, out: &mut dyn Write) -> Outcome {
         WalletCommand::Show(args) => show::run(args, out),
         WalletCommand::Refresh(args) => refresh::run(args, out),
         WalletCommand::Recover(args) => recover::run(args, out),
+        WalletCommand::Enroll(args) => enroll::run(args, out),
+        WalletCommand::Revoke(args) => revoke::run(args, out),
         WalletCommand::Reopen(args) => reopen::run(args),
     }
 }

@@ -13,7 +13,7 @@ mod sqlite;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
@@ -98,6 +98,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Purchase>, OpenError> {
 pub(super) struct Store {
     jobs: Option<mpsc::Sender<Job>>,
     available: Arc<AtomicBool>,
+    head: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,15 +107,21 @@ impl Store {
     pub(super) fn start(opened: Opened, state: Arc<Mutex<State>>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let available = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&available);
-        let run = move || writer::run(opened, &queue, &state, &flag);
+        let (flag, head) = (Arc::clone(&available), Arc::new(AtomicU64::new(opened.sequence)));
+        let synced = Arc::clone(&head);
+        let run = move || writer::run(opened, &queue, &state, &flag, &synced);
         let thread = std::thread::Builder::new().name("ledger-writer".into()).spawn(run)?;
-        Ok(Self { jobs: Some(jobs), available, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), available, head, thread: Some(thread) })
     }
 
     /// True while the last write succeeded.
     pub(super) fn available(&self) -> bool {
         self.available.load(Ordering::Acquire)
+    }
+
+    /// The sequence of the last transaction that is certainly on the disk.
+    pub(super) fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
     }
 
     /// Queues a change that nobody waits for.

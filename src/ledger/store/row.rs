@@ -9,11 +9,12 @@ use rusqlite::{Row, Statement, params};
 
 use crate::ledger::{Likeness, Purchase, PurchaseState};
 use crate::payment::{AssetId, ChainId, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, Timestamp, WireEntry};
-use crate::policy::{RepeatRules, RuleId};
+use crate::policy::{Cosigned, RepeatRules, RuleId};
 
 /// Inserts a purchase; columns in the order of the table.
 pub(super) const INSERT: &str = "INSERT INTO purchases VALUES \
-    (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34)";
+    (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,\
+    ?35,?36,?37,?38)";
 
 /// Writes what an exchange changes.
 pub(super) const STATUS: &str =
@@ -22,7 +23,7 @@ pub(super) const STATUS: &str =
 /// Writes what a re-signature changes.
 pub(super) const TERMS: &str = "UPDATE purchases SET entry = ?2, protocol = ?3, accepted = ?4, resource = ?5, extensions = ?6, \
     amount = ?7, payee = ?8, valid_after = ?9, valid_before = ?10, digest = ?11, held = ?12, state = ?13, signature = ?14, \
-    lost_hold = ?15, paid_redirects = ?16, share = ?17, policy_digest = ?18 WHERE num = ?1";
+    lost_hold = ?15, paid_redirects = ?16, share = ?17, policy_digest = ?18, last_valid_before = ?19, ticket = ?20 WHERE num = ?1";
 
 pub(super) fn insert(statement: &mut Statement<'_>, num: i64, p: &Purchase) -> rusqlite::Result<usize> {
     statement.execute(params![
@@ -60,6 +61,10 @@ pub(super) fn insert(statement: &mut Statement<'_>, num: i64, p: &Purchase) -> r
         p.repeats.share,
         &*p.policy_digest,
         p.claimed_tx,
+        p.last_valid_before.cast_signed(),
+        p.cosigned.as_ref().map(|c| &*c.identity),
+        p.cosigned.as_ref().is_some_and(|c| c.unverified),
+        p.cosigned.as_ref().and_then(|c| c.ticket),
     ])
 }
 
@@ -87,6 +92,8 @@ pub(super) fn terms(statement: &mut Statement<'_>, num: i64, p: &Purchase) -> ru
         p.repeats.paid_redirects,
         p.repeats.share,
         &*p.policy_digest,
+        p.last_valid_before.cast_signed(),
+        p.cosigned.as_ref().and_then(|c| c.ticket),
     ])
 }
 
@@ -137,6 +144,7 @@ pub(super) fn purchase(row: &Row<'_>) -> Result<(i64, Purchase), Corrupt> {
         nonce: derived,
         valid_after: seconds("valid_after")?,
         valid_before: seconds("valid_before")?,
+        last_valid_before: seconds("last_valid_before")?,
         digest: hash("digest")?,
         held: MicroUsd::new(column(row, "held", Some)?),
         state: column(row, "state", |t: String| PurchaseState::parse(&t))?,
@@ -152,8 +160,13 @@ pub(super) fn purchase(row: &Row<'_>) -> Result<(i64, Purchase), Corrupt> {
         },
         policy_digest: text("policy_digest")?,
         claimed_tx: column(row, "claimed_tx", Some)?,
+        cosigned: maybe_text("identity")?.map(|i| cosigned(row, i)).transpose()?.map(Arc::new),
     };
     Ok((column(row, "num", Some)?, purchase))
+}
+
+fn cosigned(row: &Row<'_>, identity: Arc<str>) -> Result<Cosigned, Corrupt> {
+    Ok(Cosigned { identity, unverified: column(row, "unverified", Some)?, ticket: column(row, "ticket", Some)? })
 }
 
 /// A chain id as stored.

@@ -1,4 +1,4 @@
--- Version 1. One row in `purchases` and one in `postings` per hold; both only ever grow.
+-- Version 2 (`migrate.sql` makes it of version 1). One row in `purchases` and one in `postings` per hold; both only ever grow.
 
 CREATE TABLE meta (
     one      INTEGER PRIMARY KEY CHECK (one = 1),
@@ -42,7 +42,11 @@ CREATE TABLE purchases (
     paid_redirects INTEGER NOT NULL,
     share          INTEGER NOT NULL,
     policy_digest  TEXT NOT NULL,
-    claimed_tx     TEXT
+    claimed_tx     TEXT,
+    last_valid_before INTEGER NOT NULL,     -- the largest valid_before signed under the nonce (M1.4)
+    identity       TEXT,                    -- the following on a co-signer alone: who asked,
+    unverified     INTEGER NOT NULL,        -- whether nothing proved the payee,
+    ticket         BLOB                     -- and the human approval it used
 ) STRICT;
 
 -- Every counter is a sum over these. A release is a negative row in the period of what it gives back.
@@ -53,7 +57,11 @@ CREATE TABLE postings (
     entry    TEXT NOT NULL,
     at       INTEGER NOT NULL,              -- ms
     micro    INTEGER NOT NULL,
-    kind     TEXT NOT NULL                  -- hold, raise, release
+    kind     TEXT NOT NULL,                 -- hold, raise, release
+    wallet   BLOB,                          -- the following on a co-signer alone: its further counters (S4)
+    payee    BLOB,
+    identity TEXT,
+    unverified INTEGER NOT NULL
 ) STRICT;
 
 -- The payee of the first delivered purchase.
@@ -66,4 +74,4 @@ CREATE TABLE pins (
     PRIMARY KEY (agent, entry, host, chain)
 ) STRICT, WITHOUT ROWID;
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

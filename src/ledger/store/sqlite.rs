@@ -4,21 +4,27 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use alloy_primitives::Address;
 
 use rusqlite::{Connection, OpenFlags, Row, Statement, params};
 
 use super::row::{self, Corrupt, column};
 use super::{Change, Loaded};
-use crate::ledger::books::{Kind, PinKey, Posting};
+use crate::ledger::books::{By, Kind, PinKey, Posting};
 use crate::ledger::counters::{QUARTER_MS, RATE_MS};
 use crate::ledger::index::Live;
 use crate::ledger::{OpenError, Purchase, PurchaseState};
-use crate::payment::{AgentId, Payee, Timestamp};
+use crate::payment::{AgentId, Payee, Payer, Timestamp};
 use crate::policy::RuleId;
 
 /// The schema this program writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// The one before it, which is brought up to date at open.
+const BEFORE: i64 = 1;
 
 /// The database of a state folder.
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -40,10 +46,13 @@ pub(super) fn open(dir: &Path) -> Result<Connection, OpenError> {
         .map_err(|e| failed(e.into()))?;
     let version = version(&conn).map_err(|e| failed(e.into()))?;
     let fresh = version == 0 && is_empty(&conn).map_err(|e| failed(e.into()))?;
-    if version != VERSION && !fresh {
+    if version != VERSION && version != BEFORE && !fresh {
         return Err(OpenError::Schema { path, found: version, known: VERSION });
     }
     prepare(&conn, fresh).map_err(|e| failed(e.into()))?;
+    if version == BEFORE {
+        migrate(&conn).map_err(|e| failed(e.into()))?;
+    }
     Ok(conn)
 }
 
@@ -55,7 +64,7 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     let conn = Connection::open_with_flags(&path, flags).map_err(|e| failed(e.into()))?;
     conn.busy_timeout(BUSY).map_err(|e| failed(e.into()))?;
     let found = version(&conn).map_err(|e| failed(e.into()))?;
-    if found == VERSION { Ok(conn) } else { Err(OpenError::Schema { path, found, known: VERSION }) }
+    if found == VERSION || found == BEFORE { Ok(conn) } else { Err(OpenError::Schema { path, found, known: VERSION }) }
 }
 
 /// The lock file keeps other writers out; only a reader's moment of recovery is waited for.
@@ -90,6 +99,11 @@ fn prepare(conn: &Connection, fresh: bool) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// All of it or nothing: a crash in the middle leaves the version before.
+fn migrate(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch(&format!("BEGIN IMMEDIATE; {} COMMIT;", include_str!("migrate.sql")))
+}
+
 /// Makes a new file name durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -104,7 +118,11 @@ fn meta(conn: &Connection) -> rusqlite::Result<(u64, Timestamp)> {
 
 /// Reads all purchases, oldest first.
 pub(super) fn all_purchases(conn: &Connection) -> Result<Vec<Purchase>, Corrupt> {
-    rows(conn, "SELECT * FROM purchases ORDER BY num", [], |r| Ok(row::purchase(r)?.1))
+    // A ledger that no writer of this version has opened yet is shown as it is.
+    let before = version(conn).is_ok_and(|v| v == BEFORE);
+    let missing = "*, valid_before AS last_valid_before, NULL AS identity, 0 AS unverified, NULL AS ticket";
+    let columns = if before { missing } else { "*" };
+    rows(conn, &format!("SELECT {columns} FROM purchases ORDER BY num"), [], |r| Ok(row::purchase(r)?.1))
 }
 
 /// Replays the store into fresh books: sums, the last hour's commitments, pins, and what is not delivered yet.
@@ -115,11 +133,14 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
     let agent_entry = |r: &Row<'_>| -> Result<(AgentId, RuleId), Corrupt> {
         Ok((column(r, "agent", |t: String| t.parse().ok())?, RuleId(column(r, "entry", |t: String| Some(t.into()))?)))
     };
-    let sums = format!("SELECT agent, entry, at / {QUARTER_MS} * {QUARTER_MS} AS at, sum(micro) AS micro FROM postings GROUP BY 1, 2, 3");
+    let sums = format!(
+        "SELECT agent, entry, at / {QUARTER_MS} * {QUARTER_MS} AS at, wallet, payee, identity, unverified, sum(micro) AS micro \
+         FROM postings GROUP BY 1, 2, 3, 4, 5, 6, 7"
+    );
     rows(conn, &sums, [], |r| {
         let (agent, entry) = agent_entry(r)?;
         let at = Timestamp::from_millis(column(r, "at", Some)?);
-        books.restore_sum(&Posting { agent, entry, at, micro: column(r, "micro", Some)?, kind: Kind::Hold });
+        books.restore_sum(&Posting { agent, entry, at, micro: column(r, "micro", Some)?, kind: Kind::Hold, by: by(r)? });
         Ok(())
     })?;
     rows(conn, "SELECT agent, entry, at FROM postings WHERE kind = 'hold' AND at > ?1 ORDER BY at", [last.millis() - RATE_MS], |r| {
@@ -135,12 +156,27 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
     })?;
     rows(conn, "SELECT * FROM purchases WHERE consumed = 0 AND state <> ?1 ORDER BY num", [PurchaseState::Void.as_str()], |r| {
         let (num, purchase) = row::purchase(r)?;
+        books.enter_live(&purchase);
         let live = Live { purchase: purchase.into(), num, postings: Vec::new(), writing: false, waiter: false, exchange: false, owner: 0 };
         books.index().insert(live).ok_or(Corrupt { column: "id", source: None })
     })?;
     let next = conn.query_row("SELECT coalesce(max(num), 0) + 1 FROM purchases", [], |r| r.get(0));
     books.index().start_at(next.map_err(|e| Corrupt { column: "num", source: Some(e) })?);
     Ok(loaded)
+}
+
+/// A posting's further counters: all three columns, or none.
+fn by(r: &Row<'_>) -> Result<Option<Arc<By>>, Corrupt> {
+    let bytes = |name| column(r, name, |b: Option<[u8; 20]>| Some(b.map(Address::from)));
+    let identity = column(r, "identity", |t: Option<String>| Some(t.map(Arc::<str>::from)))?;
+    match (bytes("wallet")?, bytes("payee")?, identity) {
+        (None, None, None) => Ok(None),
+        (Some(wallet), Some(payee), Some(identity)) => {
+            let unverified = column(r, "unverified", Some)?;
+            Ok(Some(By { wallet: Payer(wallet), payee: Payee(payee), identity, unverified }.into()))
+        }
+        _ => Err(Corrupt { column: "wallet", source: None }),
+    }
 }
 
 fn rows<T>(
@@ -158,6 +194,9 @@ fn rows<T>(
     }
     Ok(all)
 }
+
+const POSTING: &str = "INSERT INTO postings (purchase, agent, entry, at, micro, kind, wallet, payee, identity, unverified) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 /// The writer's prepared statements.
 pub(super) struct Session<'c> {
@@ -178,7 +217,7 @@ impl<'c> Session<'c> {
             purchase: conn.prepare(row::INSERT)?,
             status: conn.prepare(row::STATUS)?,
             terms: conn.prepare(row::TERMS)?,
-            posting: conn.prepare("INSERT INTO postings (purchase, agent, entry, at, micro, kind) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
+            posting: conn.prepare(POSTING)?,
             pin: conn.prepare("INSERT OR IGNORE INTO pins VALUES (?1, ?2, ?3, ?4, ?5)")?,
             meta: conn.prepare("UPDATE meta SET sequence = ?1, last_at = ?2")?,
             synced: true,
@@ -250,7 +289,19 @@ impl<'c> Session<'c> {
             Kind::Raise => "raise",
             Kind::Release => "release",
         };
-        self.posting.execute(params![num, p.agent.as_str(), &*p.entry.0, p.at.millis(), p.micro, kind])?;
+        let by = p.by.as_deref();
+        self.posting.execute(params![
+            num,
+            p.agent.as_str(),
+            &*p.entry.0,
+            p.at.millis(),
+            p.micro,
+            kind,
+            by.map(|by| by.wallet.0.as_slice()),
+            by.map(|by| by.payee.0.as_slice()),
+            by.map(|by| &*by.identity),
+            by.is_some_and(|by| by.unverified),
+        ])?;
         Ok(())
     }
 }

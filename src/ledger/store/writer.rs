@@ -1,6 +1,6 @@
 //! The writer thread: group commit, retry after a failure, the head file.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const LINGER: Duration = Duration::from_millis(2);
 const PROBE: Duration = Duration::from_millis(200);
 
 /// Runs until every sender is gone.
-pub(super) fn run(opened: Opened, queue: &Receiver<Job>, state: &Mutex<State>, available: &AtomicBool) {
+pub(super) fn run(opened: Opened, queue: &Receiver<Job>, state: &Mutex<State>, available: &AtomicBool, durable: &AtomicU64) {
     // Set on every way out, a panic included: without a writer nothing is held.
     let _closed = Closed(available);
     let session = match Session::new(&opened.conn) {
@@ -31,7 +31,7 @@ pub(super) fn run(opened: Opened, queue: &Receiver<Job>, state: &Mutex<State>, a
         Err(error) => return tracing::error!(%error, "the ledger's writer cannot start"),
     };
     let Opened { head, sequence, .. } = opened;
-    let mut writer = Writer { session, head, sequence, synced: sequence, tidy_at: None, state, available, unwritten: Vec::new() };
+    let mut writer = Writer { session, head, sequence, synced: sequence, durable, tidy_at: None, state, available, unwritten: Vec::new() };
     while let Some(batch) = writer.next_batch(queue) {
         writer.write(batch);
         writer.write_head(false);
@@ -55,6 +55,8 @@ struct Writer<'a> {
     sequence: u64,
     /// Of the last transaction that is certainly on the disk.
     synced: u64,
+    /// The same, for whoever asks.
+    durable: &'a AtomicU64,
     /// When what is written but not synced must be.
     tidy_at: Option<Instant>,
     state: &'a Mutex<State>,
@@ -107,6 +109,7 @@ impl Writer<'_> {
         self.sequence += 1;
         if sync {
             self.synced = self.sequence;
+            self.durable.store(self.synced, Ordering::Release);
             self.tidy_at = None;
             crate::failpoint!("intent_durable");
         } else {

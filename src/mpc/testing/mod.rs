@@ -48,6 +48,16 @@ pub fn with_wallet(share: &Share, change: impl FnOnce(&mut Wallet)) -> Share {
     Share::new(wallet, share.party.clone())
 }
 
+/// What must be in no output: the share's point of the key's polynomial, and seeds of its OT correlations.
+pub fn canaries(share: &Share) -> Vec<(&'static str, Vec<u8>)> {
+    let mut all = vec![("key share", share.party.poly_point.to_bytes().to_vec())];
+    for receiver in share.party.mul_receivers.values() {
+        all.push(("OT seed 0", receiver.ote_receiver.seeds0[0].to_vec()));
+        all.push(("OT seed 1", receiver.ote_receiver.seeds1[0].to_vec()));
+    }
+    all
+}
+
 /// [`deal`], ready for the sessions.
 pub fn deal_shared(id: &str) -> [Arc<Share>; 3] {
     deal(id).map(Arc::new)

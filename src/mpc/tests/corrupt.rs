@@ -73,7 +73,8 @@ fn session(shares: &[Arc<Share>; 3], which: usize, damage: &Damage) -> Option<Re
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, max_shrink_iters: 0, ..ProptestConfig::default() })]
+    // A case is a whole session: fewer of them, and as many more as `PROPTEST_CASES` asks for.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
     fn a_changed_message_never_gives_a_signature(which in 0..5usize, damage in damage()) {
@@ -104,8 +105,6 @@ fn a_change_in_the_extension_is_a_ban_and_one_in_the_binding_is_not() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn noise_is_malformed_or_refused(noise in prop::collection::vec(any::<u8>(), 0..4096)) {
         static SHARES: std::sync::OnceLock<[Arc<Share>; 3]> = std::sync::OnceLock::new();

@@ -7,8 +7,12 @@ use std::path::Path;
 use super::*;
 
 fn errors(name: &str, text: &str) -> Vec<String> {
+    errors_of(Policy::parse, name, text)
+}
+
+fn errors_of(parse: fn(&[Source], u64) -> Result<Policy, PolicyErrors>, name: &str, text: &str) -> Vec<String> {
     let source = Source { name: name.into(), text: text.into() };
-    match Policy::parse(&[source], 1) {
+    match parse(&[source], 1) {
         Ok(_) => Vec::new(),
         Err(errors) => errors.0.iter().map(|e| format!("{}:{}: {}", e.line, e.column, e.message)).collect(),
     }
@@ -16,14 +20,23 @@ fn errors(name: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn every_bad_policy_is_refused_at_its_place_with_its_words() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/policy/testdata/bad");
+    corpus("bad", 30, Policy::parse);
+}
+
+#[test]
+fn every_bad_policy_of_a_co_signer_is_refused_at_its_place_with_its_words_s4() {
+    corpus("bad-cosigner", 3, Policy::parse_for_cosigner);
+}
+
+fn corpus(folder: &str, least: usize, parse: fn(&[Source], u64) -> Result<Policy, PolicyErrors>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/policy/testdata").join(folder);
     let names: BTreeSet<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
-    assert!(names.len() >= 30, "{} files", names.len());
+    assert!(names.len() >= least, "{} files", names.len());
     let mut wrong = Vec::new();
     for path in names {
         let text = std::fs::read_to_string(&path).unwrap();
         let expected: Vec<&str> = text.lines().map_while(|l| l.strip_prefix("# expect: ")).collect();
-        let found = errors("bad.yaml", &text);
+        let found = errors_of(parse, "bad.yaml", &text);
         let same = found.len() == expected.len() && found.iter().zip(&expected).all(|(f, e)| f.starts_with(e));
         if !same || expected.is_empty() {
             wrong.push(format!("{}\n  expected {expected:#?}\n  found    {found:#?}", path.display()));

@@ -55,7 +55,8 @@ fn every_example_policy_does_what_it_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let names: BTreeSet<String> = std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.len() >= 5);
-    for name in &names {
+    // A co-signer's policy is another kind of file; `cosigner.rs` beside this one exercises it.
+    for name in names.iter().filter(|name| *name != "cosigner.yaml") {
         let text = std::fs::read_to_string(folder.join(name)).unwrap();
         let policy = Policy::parse(&[Source { name: name.clone(), text }], 1).unwrap_or_else(|e| panic!("{e}"));
         assert!(policy.warnings().is_empty(), "{:?}", policy.warnings());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad;
+mod cosigner;
 mod examples;
 mod explain;
 mod lint;

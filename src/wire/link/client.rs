@@ -1,6 +1,7 @@
 //! The calling end.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,11 +37,14 @@ struct Inner {
     warm: Mutex<Option<Warm>>,
     /// Held while connecting: callers wait for one connection instead of making many.
     dialling: tokio::sync::Mutex<()>,
+    /// Of the last connection made.
+    serial: AtomicU64,
 }
 
 /// The connection, and the key its other end proved to have.
 #[derive(Clone)]
 struct Warm {
+    serial: u64,
     sender: SendRequest<Full<Bytes>>,
     peer: Public,
 }
@@ -57,7 +61,8 @@ impl Client {
     pub fn new(identity: Identity, peer: Peer, connect: Duration) -> Self {
         let connector = Connector::new(&identity, peer.pin).map_err(|e| e.to_string());
         let (breaker, warm, dialling) = (Breaker::default(), Mutex::default(), tokio::sync::Mutex::default());
-        Self { inner: Arc::new(Inner { identity, peer, connect, connector, breaker, warm, dialling }) }
+        let serial = AtomicU64::new(0);
+        Self { inner: Arc::new(Inner { identity, peer, connect, connector, breaker, warm, dialling, serial }) }
     }
 
     /// Sends `payload` as a signed request and opens the signed answer. Dropped half-way, the request may have arrived.
@@ -96,7 +101,7 @@ impl Client {
                 tracing::debug!(peer = %self.inner.peer.authority, %error, "a call to the peer failed");
                 // Several in a row: whatever this connection is, it is not a way to the peer.
                 if pass.failed(Instant::now(), random::<1>().map_or(0, |[b]| b)) {
-                    self.inner.forget();
+                    self.inner.forget(None);
                 }
             }
         }
@@ -138,7 +143,7 @@ impl Inner {
 
     /// Sends on the warm connection, or a new one. Once hyper has the request it counts as sent, unless hyper gives it back.
     async fn send(&self, path: &'static str, body: Bytes, deadline: Instant) -> Result<Sent, LinkError> {
-        let Warm { mut sender, peer } = self.connection(deadline).await?;
+        let Warm { serial, mut sender, peer } = self.connection(deadline).await?;
         let request = Request::post(format!("https://{}{path}", self.peer.authority))
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .body(Full::new(body))
@@ -147,7 +152,11 @@ impl Inner {
             Err(_) => Err(LinkError::Timeout),
             Ok(Ok(response)) => Ok(Sent::Answer(response, peer)),
             Ok(Err(error)) if error.message().is_some() => Ok(Sent::Never),
-            Ok(Err(error)) => Err(LinkError::Garbage(reason(&error.into_error()))),
+            Ok(Err(error)) => {
+                // Broken, or the stream was reset, which is how this server closes: the next call takes another one.
+                self.forget(Some(serial));
+                Err(LinkError::Garbage(reason(&error.into_error())))
+            }
         }
     }
 
@@ -194,7 +203,7 @@ impl Inner {
                 tracing::debug!(peer = %authority, %error, "the connection to the peer broke");
             }
         });
-        Ok(Warm { sender, peer })
+        Ok(Warm { serial: self.serial.fetch_add(1, Ordering::Relaxed), sender, peer })
     }
 
     /// The first address that takes the connection; one that does not answer must not use up the time of the others.
@@ -224,9 +233,12 @@ impl Inner {
         slot.clone()
     }
 
-    /// Calls under way keep the connection until they end.
-    fn forget(&self) {
-        *self.slot() = None;
+    /// Takes no further call on the connection of that serial, or on any. Calls under way keep it until they end.
+    fn forget(&self, serial: Option<u64>) {
+        let mut slot = self.slot();
+        if slot.as_ref().is_some_and(|warm| serial.is_none_or(|s| s == warm.serial)) {
+            *slot = None;
+        }
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Warm>> {

@@ -8,6 +8,7 @@ use alloy_primitives::{Address, B256, U256};
 /// One settled transfer.
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
+    pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) value: U256,
     pub(crate) nonce: B256,
@@ -39,7 +40,7 @@ impl Chain {
             return Err("nonce_already_used");
         }
         books.used.insert((from, nonce));
-        books.transfers.push(Transfer { to, value, nonce });
+        books.transfers.push(Transfer { from, to, value, nonce });
         Ok(())
     }
 

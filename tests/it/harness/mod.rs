@@ -2,6 +2,8 @@
 
 mod agent;
 mod chain;
+#[cfg(feature = "failpoints")]
+mod cosigner;
 mod program;
 mod seller;
 mod tls;
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use agent::{Agent, Response, basic};
 pub(crate) use chain::Chain;
+#[cfg(feature = "failpoints")]
+pub(crate) use cosigner::{Cosigner, Wallet, tollpass};
 pub(crate) use program::{Program, Setup, payer};
 pub(crate) use seller::{Call, Next, Seller, seller_text};
 pub(crate) use tls::TestCa;

@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) tls: String,
     /// Inside of `agents: { … }`.
     pub(crate) agents: String,
+    /// Inside of `signer: { … }`.
+    pub(crate) signer: String,
     /// Inside of `upstream: { … }`.
     pub(crate) upstream: String,
     /// Inside of `limits: { … }`.
@@ -67,6 +69,7 @@ impl Setup {
             listen: String::new(),
             tls: "intercept: allowed".into(),
             agents: "default: bot".into(),
+            signer: "local: { key: env:TOLLPASS_DEV_KEY }".into(),
             upstream: "allow_private: true".into(),
             limits: String::new(),
             drain: String::new(),
@@ -107,6 +110,11 @@ impl Setup {
         self
     }
 
+    pub(crate) fn signer(mut self, text: &str) -> Self {
+        self.signer = text.into();
+        self
+    }
+
     /// Adds to the defaults.
     pub(crate) fn upstream(mut self, text: &str) -> Self {
         self.upstream = format!("{}, {text}", self.upstream);
@@ -140,10 +148,10 @@ impl Setup {
 
     fn write(&self, dir: &Path) {
         let roots = if self.roots.is_some() { ", extra_roots: [roots.pem]" } else { "" };
-        let Self { proxy, listen, tls, agents, upstream, limits, drain, more, policy_path, .. } = self;
+        let Self { proxy, listen, tls, agents, upstream, limits, drain, more, policy_path, signer, .. } = self;
         let config = format!(
             "version: 1\nlisten: {{ proxy: {proxy}, admin: 127.0.0.1:0{listen} }}\nstate: state\nledger: {{ store: sqlite, ephemeral: accept }}\n\
-             policy: {policy_path}\ntls: {{ {tls}{roots} }}\nagents: {{ {agents} }}\nsigner: {{ local: {{ key: env:TOLLPASS_DEV_KEY }} }}\n\
+             policy: {policy_path}\ntls: {{ {tls}{roots} }}\nagents: {{ {agents} }}\nsigner: {{ {signer} }}\n\
              upstream: {{ {upstream} }}\nlimits: {{ {limits} }}\ndrain: {{ {drain} }}\n{more}"
         );
         std::fs::write(dir.join("tollpass.yaml"), config).unwrap();
@@ -240,17 +248,13 @@ impl Program {
 
     /// A path of the admin listener; `None` if it cannot be reached.
     pub(crate) fn admin_get(&self, path: &str) -> Option<Response> {
-        let mut agent = Agent { wire: Wire::plain(TcpStream::connect(self.admin).ok()?) };
-        agent.wire.write(format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).as_bytes()).ok()?;
-        agent.response_to("GET").ok()
+        operator_get(self.admin, path)
     }
 
     /// `/metrics` now.
     #[track_caller]
     pub(crate) fn metrics(&self) -> Metrics {
-        let response = self.admin_get("/metrics").unwrap();
-        assert_eq!(response.status, 200);
-        Metrics::parse(&response.text())
+        scrape(self.admin)
     }
 
     /// The folder of configuration, policy and state.
@@ -406,6 +410,21 @@ fn lines(out: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     receiver
+}
+
+/// A path of an operator's listener; `None` if it cannot be reached.
+fn operator_get(address: SocketAddr, path: &str) -> Option<Response> {
+    let mut agent = Agent { wire: Wire::plain(TcpStream::connect(address).ok()?) };
+    agent.wire.write(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    agent.response_to("GET").ok()
+}
+
+/// `/metrics` there, now.
+#[track_caller]
+pub(super) fn scrape(address: SocketAddr) -> Metrics {
+    let response = operator_get(address, "/metrics").unwrap();
+    assert_eq!(response.status, 200);
+    Metrics::parse(&response.text())
 }
 
 /// One scrape.
