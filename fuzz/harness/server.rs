@@ -54,7 +54,7 @@ const INPUTS: usize = 400;
 const PRICES: [u64; 5] = [10_000, 20_000, 2_000_000, 0, u64::MAX];
 const CONNECTIONS: usize = 4;
 
-const POLICY: &str = "version: 1\nagents:\n  bot:\n    caps: { per_payment: 1 }\n    allow:\n      \
+const POLICY: &str = "version: 1\nagents:\n  bot:\n    caps: { per_payment: 1, day: 100000 }\n    allow:\n      \
     - { id: shop, host: shop.example, networks: [\"eip155:84532\"], assets: [USDC], pay_to: [\"0x1111111111111111111111111111111111111111\"] }\n";
 
 /// The service, and what belongs to it for many inputs.
@@ -348,6 +348,9 @@ impl<'a> Run<'a> {
             Answer::Yes(answer) => Ok(answer),
             Answer::No(refused) => {
                 self.told.refused += 1;
+                if std::env::var_os("TRACE_REFUSALS").is_some() {
+                    eprintln!("refused: {}", refused.reason);
+                }
                 assert!(refused.reason == HELLO_FIRST || Reason::parse(&refused.reason).is_some(), "{}", refused.reason);
                 assert_ne!(refused.reason, Reason::Internal.as_str());
                 Err(refused.reason)

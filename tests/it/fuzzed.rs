@@ -14,6 +14,10 @@ mod sealed;
 #[path = "../../fuzz/harness/server.rs"]
 mod server;
 
+/// Seeds in which something is signed.
+const SIGNING: [&str; 10] =
+    ["pay", "two-connections", "same-purchase", "dearer", "presign", "replay", "disconnect", "revoke", "policy", "many"];
+
 /// What the seeds of a target are, by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
@@ -83,8 +87,8 @@ fn the_process_that_runs_sequences() {
         let told = bench.run(seed);
         println!("{name:<16} {told:?}");
         // The seeds still say what their names say.
-        assert_eq!(told.frozen, name == "probe" || name == "hurt-first" && told.frozen, "{name}");
-        assert!(told.partials > 0 || ["probe", "no-hello", "copy", "hurt-first", "intents"].contains(&name.as_str()), "{name}: {told:?}");
+        assert!(told.frozen == (name == "probe") || name.starts_with("hurt"), "{name}: {told:?}");
+        assert!(told.partials > 0 || !SIGNING.contains(&name.as_str()), "{name}: {told:?}");
         add(told);
     }
     (0..150).for_each(|_| add(bench.run(&mutated(&seeds, &mut random))));
