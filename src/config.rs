@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use tree::Problem;
+pub(crate) use value::duration;
 pub use value::{Cidr, Secret};
 
 use crate::custody::Unseal;

@@ -23,7 +23,8 @@
 //!
 //! One line, nothing points back: `main → cli → demo → app → {proxy | admin} → treasurer → signer → ledger → policy →
 //! payment`, with `protocol → payment` beside it. `payment`, `protocol`, `policy` and the rules of `ledger` are pure: time
-//! and random bytes are arguments. hyper lives in `net` and `proxy`, SQL in `ledger::store`, Prometheus in `metrics`.
+//! and random bytes are arguments. hyper lives in `net`, `proxy` and `wire::link`, SQL in `ledger::store`, Prometheus in
+//! `metrics`.
 //! `tests/it/layering.rs` fails on a name in the wrong place.
 //!
 //! # What the types prove

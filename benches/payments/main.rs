@@ -1,12 +1,15 @@
-//! `make bench`: what a payment costs in parts, how many holds a disk makes durable, what the proxy adds to a free request.
+//! `make bench`: what a payment costs in parts, how many holds a disk makes durable, what the proxy adds to a free request,
+//! and what it costs that the key is in shares.
 //!
 //! Prints a report in Markdown. Ratios within one run are what counts; absolute times are those of the machine it ran on.
-//! `payments slow-disk` runs only the holds, for a second run under a slowed fsync (see the Makefile).
+//! `payments slow-disk` runs only the holds, for a second run under a slowed fsync (see the Makefile); `payments mpc` only
+//! threshold signing.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod fixture;
 mod holds;
 mod latency;
+mod mpc;
 mod parts;
 
 use std::time::Duration;
@@ -16,10 +19,12 @@ fn main() {
     let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     match only.as_deref() {
         Some("slow-disk") => report_holds("Holds per second, every fsync 5 ms slower"),
+        Some("mpc") => mpc::report(),
         _ => {
             parts::report();
             report_holds("Holds per second, full durability");
             latency::report();
+            mpc::report();
         }
     }
 }

@@ -12,7 +12,7 @@ use super::fixture::{self, Judge};
 const ROUNDS: usize = 2000;
 
 /// Public test key (the first account of every development chain).
-const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+pub(super) const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
 #[derive(Default)]
 struct Times {
@@ -61,7 +61,7 @@ pub(super) fn report() {
     print(&mut times);
 }
 
-fn purchase(n: usize, payer: Payer) -> NewPurchase {
+pub(super) fn purchase(n: usize, payer: Payer) -> NewPurchase {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&(n as u64).to_le_bytes());
     NewPurchase {

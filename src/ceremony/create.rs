@@ -28,7 +28,7 @@ pub struct Here {
 /// [`CeremonyError`]. Unless the error says otherwise there is no wallet anywhere.
 pub async fn create(seat: Seat, plan: Plan, here: &Here, tell: Tell<'_>) -> Step<Wallet> {
     here.place.discard()?;
-    tell(&format!("waiting for the others; this party is the {}, fingerprint {}", seat.me, seat.identity.public().fingerprint()));
+    tell(&format!("waiting for the others; this machine is the {} party, fingerprint {}", seat.me, seat.identity.public().fingerprint()));
     let (circle, plans) = Circle::gather(seat, plan.clone()).await?;
     let result = circle.or_stop(run(&circle, plan, plans, here, tell)).await;
     if result.is_err() && here.place.tested_pending().is_none() {

@@ -101,7 +101,7 @@ pub async fn refresh(seat: Seat, here: &Here, tell: Tell<'_>) -> Step<Refreshed>
     let custody = opened(here).await?;
     let wallet = custody.share().wallet().clone();
     let terms = Terms { plan: without_epoch(&wallet), epoch: wallet.epoch, tested: here.place.tested() };
-    tell(&format!("waiting for the others; this party is the {}, epoch {}", seat.me, wallet.epoch));
+    tell(&format!("waiting for the others; this machine is the {} party, epoch {}", seat.me, wallet.epoch));
     let (circle, theirs) = Circle::gather(seat, terms.clone()).await?;
     let result = circle.or_stop(run(&circle, custody, terms, theirs, here, tell)).await;
     if result.is_ok() {

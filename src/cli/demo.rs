@@ -23,7 +23,7 @@ pub struct Args {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Only print the configuration and the policy it would run with.
+    /// Only print the configuration and the policies it would run with.
     #[arg(long, conflicts_with_all = ["once", "json"])]
     pub show_files: bool,
 }
@@ -31,8 +31,9 @@ pub struct Args {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
     let payments = usize::from(args.payments);
     if args.show_files {
-        let (config, policy) = demo::files(payments);
-        writeln!(out, "# tollpass.yaml\n{config}\n# policy.yaml\n{policy}")?;
+        for (name, text) in demo::files(payments) {
+            writeln!(out, "# {name}\n{text}")?;
+        }
         return Ok(());
     }
     Ok(demo::run(demo::Options { once: args.once, payments, json: args.json }, out)?)

@@ -63,7 +63,7 @@ pub enum Command {
     Serve(serve::Args),
     /// Run the co-signer: the judge with share 2.
     Cosigner(cosigner::Args),
-    /// Threshold wallets: enrolment and revocation.
+    /// Make a wallet in three shares, and care for it.
     #[command(subcommand)]
     Wallet(Box<wallet::WalletCommand>),
     /// Check a policy, or ask it why.

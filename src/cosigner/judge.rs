@@ -190,8 +190,10 @@ impl Judge {
             allowance.only(&Fact::new(before.entry.clone()));
             if before.same_digest {
                 allowance.still().map_err(of_refusal)?;
+                // The hold first: a session that is still under way must not use up one of the five.
+                let permit = self.again(case)?;
                 self.remember(case, remembered).await?;
-                return self.again(case);
+                return Ok(permit);
             }
         }
         self.prove(case, &mut allowance).await;

@@ -19,3 +19,6 @@ pub mod server;
 pub mod sessions;
 pub mod store;
 pub mod trust;
+
+#[cfg(test)]
+mod tests;

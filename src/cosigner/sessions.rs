@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::judge::Permit;
 use crate::custody::OpenSession;
 use crate::mpc::{Fingerprint, Joined, PreJoined, ResponderPresignature};
+use crate::payment::PurchaseId;
 
 /// Half-open sessions per identity (S11).
 pub const MAX_OPEN: usize = 64;
@@ -144,6 +145,14 @@ impl Sessions {
             return None;
         }
         inner.open.remove(&id).filter(|s| s.until > Instant::now())
+    }
+
+    /// Drops what an identity had open for a purchase: it asks again, so it gave that session up, and the hold is free for the
+    /// new one.
+    pub fn supersede(&self, key: Fingerprint, purchase: PurchaseId) {
+        let same = |s: &Session| s.owner.key == key && matches!(&s.stage, Stage::Sign { permit, .. } if permit.purchase() == purchase);
+        let old: Vec<Session> = self.inner().open.extract_if(|_, s| same(s)).map(|(_, s)| s).collect();
+        drop(old);
     }
 
     /// Keeps a presignature for one use.

@@ -48,13 +48,21 @@ const DOSSIER: Good = good("records", "whole dossier", "/records/dossier", 250_0
 const CASINO: Good = good("casino", "spin", "/casino/spin", 10_000, Wire::V2, Trick::None);
 pub(super) const STRANGER: Good = good("stranger", "something", "/offer", 10_000, Wire::V2, Trick::None);
 const HIJACKED: Good = good("weather", "forecast, payee swapped", "/weather/hijacked", 10_000, Wire::V2, Trick::OtherPayee);
+/// Allowed by the proxy's policy, unknown to the co-signer's.
+const NEWCOMER: Good = good("newcomer", "first issue", "/newcomer/first", 5_000, Wire::V2, Trick::None);
 const FORGED: Good = good("records", "record for fake USDC", "/records/forged", 10_000, Wire::V1, Trick::FakeToken);
 
 /// Every address the sellers answer at.
-pub(super) const GOODS: [Good; 8] = [WEATHER, RECORDS, FLAKY, DOSSIER, CASINO, STRANGER, HIJACKED, FORGED];
+pub(super) const GOODS: [Good; 9] = [WEATHER, RECORDS, FLAKY, NEWCOMER, DOSSIER, CASINO, STRANGER, HIJACKED, FORGED];
+
+/// The sellers whose accounts the co-signer knows.
+pub(super) const VOUCHED: [Good; 3] = [WEATHER, RECORDS, FLAKY];
 
 /// What the day's budget keeps above the shopping list: less than the cheapest thing on it.
 const SPARE: i64 = 4_000;
+
+/// What the co-signer's budget keeps above that: one forecast, so that the thief gets something and then no more.
+const THIEF: i64 = 10_000;
 
 impl Good {
     /// The account this seller is paid at.
@@ -101,6 +109,7 @@ pub(super) fn list(payments: usize) -> Vec<Step> {
         refused(STRANGER, "not_allowed"),
         refused(HIJACKED, "payee_changed"),
         refused(FORGED, "unknown_asset"),
+        refused(NEWCOMER, "unverified_payee"),
         // Paid, and the answer is an error. The same request shows the same signature again, which the seller knows as
         // used; from then on the request is refused, so that it is not bought twice.
         Step { expect: Some("paid_not_delivered"), ..buys(FLAKY, 0) },
@@ -119,6 +128,11 @@ pub(super) fn cost(steps: &[Step]) -> MicroUsd {
 /// The cap for the day that the last purchase of the list breaks.
 pub(super) fn day_cap(steps: &[Step]) -> MicroUsd {
     MicroUsd::new(cost(steps).micro() + SPARE)
+}
+
+/// The co-signer's cap for the day.
+pub(super) fn cosigner_cap(steps: &[Step]) -> MicroUsd {
+    MicroUsd::new(day_cap(steps).micro() + THIEF)
 }
 
 #[cfg(test)]

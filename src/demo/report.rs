@@ -19,7 +19,7 @@ pub(super) struct Row {
     /// Whether money moved, by the seller's books.
     pub(super) paid: bool,
     pub(super) reason: Option<String>,
-    pub(super) by: Option<&'static str>,
+    pub(super) by: Option<String>,
     rule: Option<String>,
     why: String,
     /// What went otherwise than the shopping list says.
@@ -38,7 +38,7 @@ impl Row {
             _ => answer.get("reason"),
         };
         let reason = reason.map(str::to_owned);
-        let by = if undelivered || again { Some("seller") } else { reason.as_deref().map(spoken_by) };
+        let by = if undelivered || again { Some("seller".to_owned()) } else { answer.get("by").map(str::to_owned) };
         let surprise = (moved != step.pays || reason.as_deref() != step.expect).then(|| {
             format!("{}: status {}, money {}, reason {reason:?}", step.good.path, answer.status, if moved { "moved" } else { "kept" })
         });
@@ -62,11 +62,6 @@ impl Row {
     }
 }
 
-/// Who said no, when it was not the seller itself.
-fn spoken_by(reason: &str) -> &'static str {
-    if reason == "signer_refused" { "cosigner" } else { "policy" }
-}
-
 /// The numbers of a refusal.
 fn why(answer: &Answer) -> String {
     let mut parts = Vec::new();
@@ -82,6 +77,19 @@ fn why(answer: &Answer) -> String {
     parts.join(", ")
 }
 
+/// One attempt of the thief.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) what: String,
+    /// Micro-USD.
+    pub(super) amount: i64,
+    pub(super) outcome: String,
+    pub(super) reason: Option<String>,
+    /// The co-signer's rule.
+    pub(super) rule: Option<String>,
+    pub(super) remaining: Option<i64>,
+}
+
 /// Everything a run found.
 #[derive(Debug)]
 pub(super) struct Report {
@@ -90,6 +98,8 @@ pub(super) struct Report {
     pub(super) rows: Vec<Row>,
     pub(super) waits: Vec<Duration>,
     pub(super) books: Books,
+    /// What the thief tried; `None` if its program is not there.
+    pub(super) thief: Option<Vec<Attempt>>,
 }
 
 impl Report {
@@ -116,15 +126,25 @@ impl Report {
                 "metrics_usd": self.books.metrics.to_string(),
                 "agree": self.books.quarrel.is_none(),
             },
+            "thief": self.thief.as_ref().map(|all| all.iter().map(Attempt::json).collect::<Vec<_>>()),
         })
     }
 
     /// The table and the totals.
     pub(super) fn text(&self) -> String {
-        let mut lines = vec![["SELLER", "ITEM", "USD", "RESULT", "REASON", "RULE", "NUMBERS"].map(str::to_owned)];
+        let mut lines = vec![["SELLER", "ITEM", "USD", "RESULT", "BY", "REASON", "RULE", "NUMBERS"].map(str::to_owned)];
         lines.extend(self.rows.iter().map(|r| {
             let text = |t: &Option<String>| t.clone().unwrap_or_default();
-            [r.seller.into(), r.item.into(), r.price.to_string(), r.outcome().into(), text(&r.reason), text(&r.rule), r.why.clone()]
+            [
+                r.seller.into(),
+                r.item.into(),
+                r.price.to_string(),
+                r.outcome().into(),
+                text(&r.by),
+                text(&r.reason),
+                text(&r.rule),
+                r.why.clone(),
+            ]
         }));
         let mut out = table(&lines);
         let b = &self.books;
@@ -148,7 +168,32 @@ impl Report {
             b.purchases,
             b.metrics.to_string(),
         );
+        out.push_str(&self.theft());
         out
+    }
+
+    /// What the thief got.
+    fn theft(&self) -> String {
+        let Some(attempts) = &self.thief else {
+            return "\n(The thief's program, tollpass-thief, is not beside this one: nothing was stolen.)\n".to_owned();
+        };
+        let mut lines = vec![["THE THIEF TRIES", "USD", "CO-SIGNER", "REASON", "RULE", "LEFT"].map(str::to_owned)];
+        lines.extend(attempts.iter().map(|a| {
+            let usd = |micro: i64| MicroUsd::new(micro).to_string();
+            let text = |t: &Option<String>| t.clone().unwrap_or_default();
+            [
+                a.what.replace('_', " "),
+                usd(a.amount),
+                a.outcome.clone(),
+                text(&a.reason),
+                text(&a.rule),
+                a.remaining.map(usd).unwrap_or_default(),
+            ]
+        }));
+        format!(
+            "\nA thief has the sidecar's share, identity and passphrase, and asks the co-signer without any policy of its own:\n{}",
+            table(&lines)
+        )
     }
 }
 

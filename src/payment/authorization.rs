@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use alloy_primitives::{B256, Signature, U256};
-use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, sol};
 
 use super::{Asset, Nonce, Payee, Payer};
 
@@ -18,6 +18,11 @@ sol! {
         uint256 validBefore;
         bytes32 nonce;
     }
+
+    /// The call that settles it; selector 0xe3ee160e.
+    function transferWithAuthorization(
+        address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s
+    ) external;
 }
 
 /// The one typed thing that is ever signed for an x402 `exact` payment.
@@ -108,6 +113,24 @@ impl Signed {
     /// What was signed.
     pub const fn authorization(&self) -> &Authorization {
         &self.authorization
+    }
+
+    /// The call of `transferWithAuthorization` that settles it, for anyone to submit to the token contract. Treat as money.
+    pub fn calldata(&self) -> Vec<u8> {
+        let a = &self.authorization;
+        let (r, s) = (B256::from_slice(&self.signature[..32]), B256::from_slice(&self.signature[32..64]));
+        let call = transferWithAuthorizationCall {
+            from: a.from.0,
+            to: a.to.0,
+            value: a.value,
+            validAfter: U256::from(a.valid_after),
+            validBefore: U256::from(a.valid_before),
+            nonce: a.nonce.bytes(),
+            v: self.signature[64],
+            r,
+            s,
+        };
+        call.abi_encode()
     }
 
     /// `r ‖ s ‖ v` with v 27 or 28. Treat as money.

@@ -209,7 +209,7 @@ impl<'p> Selection<'p> {
         &self.terms
     }
 
-    /// Removes every entry that `opposes` speaks against; one word against a deny entry's silence removes all of them.
+    /// Removes every allow entry that `opposes` speaks against; a deny entry that it speaks against removes all of them.
     pub fn narrow(&mut self, opposes: impl Fn(&Subject<'p>) -> bool) {
         if let Some(deny) = self.denials.iter().find(|d| opposes(&Subject(Which::Deny(d)))) {
             self.against.push(Violation { rule: Some(deny.id.clone()), ..Violation::new(Reason::Denied) });

@@ -3,10 +3,11 @@
 //! Link-local, metadata, multicast and our own listeners are refused always; private and loopback ranges unless
 //! `upstream.allow_private` or `allow_cidrs` says otherwise. IPv4 hidden in IPv6 (mapped, NAT64, 6to4) counts as the IPv4.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use crate::config::Cidr;
+use crate::net::address::{effective, never, private};
 
 /// The rules of one process.
 #[derive(Clone, Debug)]
@@ -45,61 +46,6 @@ impl Guard {
         let Some(own) = self.own.get() else { return false };
         own.iter()
             .any(|o| o.port() == port && (effective(o.ip()) == ip || ip.is_loopback() && (o.ip().is_loopback() || o.ip().is_unspecified())))
-    }
-}
-
-/// The address that the packets will really go to.
-fn effective(ip: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = ip else { return ip };
-    if let Some(v4) = v6.to_ipv4_mapped() {
-        return v4.into();
-    }
-    let s = v6.segments();
-    let low = |a: u16, b: u16| IpAddr::V4(Ipv4Addr::from((u32::from(a) << 16) | u32::from(b)));
-    match s {
-        // NAT64 (RFC 6052), its local-use prefix, IPv4-compatible, 6to4.
-        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x64, 0xff9b, 1, _, _, _, a, b] => low(a, b),
-        [0, 0, 0, 0, 0, 0, a, b] if a != 0 => low(a, b),
-        [0x2002, a, b, ..] => low(a, b),
-        _ => ip,
-    }
-}
-
-fn never(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let o = v4.octets();
-            v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || o[0] == 0
-                || o[0] >= 240
-                || o == [168, 63, 129, 16]
-                || o == [100, 100, 100, 200]
-        }
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified() || is_metadata_v6(v6),
-    }
-}
-
-fn is_metadata_v6(ip: Ipv6Addr) -> bool {
-    // AWS and GCP metadata over IPv6.
-    ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254) || ip == Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)
-}
-
-fn private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let o = v4.octets();
-            let shared = o[0] == 100 && (64..128).contains(&o[1]);
-            let benchmarking = o[0] == 198 && (o[1] == 18 || o[1] == 19);
-            v4.is_private()
-                || v4.is_loopback()
-                || v4.is_documentation()
-                || shared
-                || benchmarking
-                || (o[0] == 192 && o[1] == 0 && o[2] == 0)
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || (v6.segments()[0] & 0xffc0) == 0xfec0,
     }
 }
 

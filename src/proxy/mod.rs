@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use crate::agents::Tokens;
 use crate::config::{Config, Intercept, Limits};
 use crate::metrics::Metrics;
+use crate::net::tls::Roots;
 use crate::payment::AgentId;
 use crate::policy::{HostPattern, Policy, View as _};
 use crate::signer::Signer;
@@ -43,7 +44,7 @@ use exchange::Exchanges;
 use guard::Guard;
 use kept::Kept;
 use live::{Connections, Live};
-use tls::{Authority, Roots};
+use tls::Authority;
 use upstream::Dialer;
 
 /// What the proxy needs from the rest of the program.

@@ -14,10 +14,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 
+use crate::net::tls::{Roots, provider};
 use crate::policy::Host;
 
 /// Most leaves cached; past it the cache starts anew (minting one takes well under a millisecond).
@@ -121,67 +121,6 @@ fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     file.write_all(content).with_context(context)?;
     file.sync_all().with_context(context)?;
     fs::rename(&temp, path).with_context(context)
-}
-
-/// One cryptography provider for the whole program, with the two key exchanges every client has.
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    use rustls::crypto::aws_lc_rs;
-    static PROVIDER: std::sync::OnceLock<Arc<rustls::crypto::CryptoProvider>> = std::sync::OnceLock::new();
-    PROVIDER
-        .get_or_init(|| {
-            let kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1, aws_lc_rs::kx_group::SECP384R1];
-            Arc::new(rustls::crypto::CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
-        })
-        .clone()
-}
-
-/// Whom we trust towards sellers.
-pub(super) struct Roots {
-    certificates: Vec<CertificateDer<'static>>,
-}
-
-impl Roots {
-    /// The system's roots (`SSL_CERT_FILE` is honoured), Mozilla's if there are none, and the configured extra files.
-    pub(super) fn load(extra: &[std::path::PathBuf]) -> Result<Self> {
-        let mut certificates = rustls_native_certs::load_native_certs().certs;
-        if certificates.is_empty() {
-            certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
-        }
-        for path in extra {
-            let context = || format!("tls.extra_roots: cannot read certificates from {}", path.display());
-            for certificate in CertificateDer::pem_file_iter(path).with_context(context)? {
-                certificates.push(certificate.with_context(context)?);
-            }
-        }
-        Ok(Self { certificates })
-    }
-
-    fn pem(&self) -> String {
-        use base64::Engine as _;
-        let mut out = String::with_capacity(self.certificates.len() * 2048);
-        for certificate in &self.certificates {
-            let body = base64::engine::general_purpose::STANDARD.encode(certificate);
-            out.push_str("-----BEGIN CERTIFICATE-----\n");
-            for line in body.as_bytes().chunks(64) {
-                out.push_str(std::str::from_utf8(line).unwrap_or_default());
-                out.push('\n');
-            }
-            out.push_str("-----END CERTIFICATE-----\n");
-        }
-        out
-    }
-
-    /// The client side: certificates always verified, HTTP/1.1 only in this version.
-    pub(super) fn client(&self) -> Result<Arc<ClientConfig>> {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(self.certificates.iter().cloned());
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(store)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
-    }
 }
 
 /// The name to verify a seller's certificate against.

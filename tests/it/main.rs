@@ -2,6 +2,8 @@
 //! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
 #![allow(clippy::unwrap_used)]
 
+mod ceremony;
+mod ceremony_crash;
 #[cfg(feature = "failpoints")]
 mod adversary;
 #[cfg(feature = "failpoints")]

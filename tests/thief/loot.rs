@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::{Address, B256, U256, hex};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
@@ -15,7 +16,8 @@ use tollpass::payment::{AssetTable, Authorization, Nonce, Payee, Payer, Purchase
 use tollpass::wire::identity::Identity;
 use tollpass::wire::link::{Client, Peer};
 use tollpass::wire::message::{
-    Answer, Begin, Claims, Finish, Finished, Intent, Noted, Opened, Refused, Settle, SignedIntent, VERSION, path,
+    Answer, Begin, Claims, Finish, Finished, HELLO_FIRST, Hello, Intent, Noted, Opened, Refused, Settle, SignedIntent, VERSION, Welcome,
+    path,
 };
 
 /// USDC on Base Sepolia: test money.
@@ -28,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Loot {
     pub(crate) identity: Identity,
     pub(crate) share: Arc<Share>,
+    /// The stolen folder, with the turn token of the sidecar's last run: the thief goes on where that one was.
+    custody: Arc<Custody>,
+    greeted: Arc<(AtomicU64, tokio::sync::Mutex<()>)>,
     client: Client,
     assets: Arc<AssetTable>,
     clock_ahead: Option<PathBuf>,
@@ -59,11 +64,12 @@ impl Loot {
     pub(crate) fn open(args: &crate::Args) -> Result<Self> {
         let pem = std::fs::read_to_string(&args.identity).context("identity")?;
         let identity = Identity::from_pem(&pem).context("identity")?;
-        let custody = Custody::open(&args.share, &Unseal::File(args.passphrase.clone())).context("share")?;
+        let custody = Arc::new(Custody::open(&args.share, &Unseal::File(args.passphrase.clone())).context("share")?);
         let share = custody.share().clone();
         let peer = Peer { authority: args.cosigner.clone(), pin: args.pin.parse().context("--pin")? };
         let client = Client::new(identity.clone(), peer, PATIENCE);
-        Ok(Self { identity, share, client, assets: Arc::new(AssetTable::shipped()), clock_ahead: args.clock_ahead.clone() })
+        let (greeted, assets) = (Arc::default(), Arc::new(AssetTable::shipped()));
+        Ok(Self { identity, share, custody, greeted, client, assets, clock_ahead: args.clock_ahead.clone() })
     }
 
     /// The thief's watch, seconds.
@@ -122,7 +128,39 @@ impl Loot {
         Ok(SignedIntent { bytes, signer: self.identity.public().fingerprint().0, signature })
     }
 
+    /// Asks; a connection that is new to the co-signer is greeted first, as a sidecar does.
     async fn call<Q: Serialize, A: DeserializeOwned>(&self, path: &'static str, question: &Q) -> Result<Answer<A>> {
+        let before = self.greeted.0.load(Ordering::Acquire);
+        match self.once(path, question).await? {
+            Answer::No(refused) if refused.reason == HELLO_FIRST => {}
+            answer => return Ok(answer),
+        }
+        self.greet(before).await?;
+        self.once(path, question).await
+    }
+
+    async fn greet(&self, before: u64) -> Result<()> {
+        let _one = self.greeted.1.lock().await;
+        if self.greeted.0.load(Ordering::Acquire) != before {
+            return Ok(());
+        }
+        let wallet = self.share.wallet();
+        // An exchange that the sidecar left open is finished first.
+        for _ in 0..3 {
+            let (turn, next_turn) = self.custody.turn()?;
+            let hello = Hello { wallet: wallet.id.to_string(), epoch: wallet.epoch, turn, next_turn };
+            if let Answer::No(refused) = self.once::<_, Welcome>(path::HELLO, &hello).await? {
+                bail!("not taken: {}", refused.reason);
+            }
+            if self.custody.turned()? {
+                self.greeted.0.fetch_add(1, Ordering::AcqRel);
+                return Ok(());
+            }
+        }
+        bail!("the turn tokens do not come to an end")
+    }
+
+    async fn once<Q: Serialize, A: DeserializeOwned>(&self, path: &'static str, question: &Q) -> Result<Answer<A>> {
         let epoch = self.share.wallet().epoch;
         let payload = postcard::to_allocvec(question)?;
         let bytes = self.client.call(path, epoch, &payload, Instant::now() + PATIENCE).await.map_err(|e| anyhow!("{e}"))?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Caller, No, Server, lock};
 use crate::cosigner::sessions::{MAX_PRESIGNED, Stage};
 use crate::mpc::{Abort, Party, PreJoined};
-use crate::payment::Reason;
+use crate::payment::{PurchaseId, Reason};
 use crate::wire::message::{Finished, Kept, Opened, Prepare, Prepared, Present};
 
 /// Presignatures an identity may begin per second, beyond a full pool at once.
@@ -84,6 +84,7 @@ impl Server {
     pub(super) async fn present(self: &Arc<Self>, present: Present, caller: Caller) -> Result<Finished, No> {
         let half = self.sessions.take_presigned(present.session, caller.owner, (self.policy)()).ok_or(Reason::SessionLost)?;
         let intent = self.intent(&present.intent, &caller)?;
+        self.sessions.supersede(caller.owner.key, PurchaseId::from_bytes(intent.purchase));
         let permit = self.judge.consider(&intent, &caller.standing).await?;
         crate::failpoint!("cosigner_hold_durable");
         self.still(&permit, &caller)?;

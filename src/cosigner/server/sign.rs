@@ -6,7 +6,7 @@ use super::{Caller, No, Server};
 use crate::cosigner::judge::Permit;
 use crate::cosigner::sessions::Stage;
 use crate::mpc::{Abort, Joined, Partial, Party};
-use crate::payment::{ChainId, Reason};
+use crate::payment::{ChainId, PurchaseId, Reason};
 use crate::wire::message::{Begin, Finish, Finished, Intent, Opened, SignedIntent, VERSION};
 
 /// What an intent's signature is over, before its bytes.
@@ -16,6 +16,7 @@ impl Server {
     /// First round trip. The amount is held and the key remembered, durably, before our first message exists.
     pub(super) async fn begin(self: &Arc<Self>, begin: Begin, caller: Caller) -> Result<Opened, No> {
         let intent = self.intent(&begin.intent, &caller)?;
+        self.sessions.supersede(caller.owner.key, PurchaseId::from_bytes(intent.purchase));
         let place = self.sessions.place(caller.owner).ok_or(Reason::CosignerBusy)?;
         let permit = self.judge.consider(&intent, &caller.standing).await?;
         crate::failpoint!("cosigner_hold_durable");

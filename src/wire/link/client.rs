@@ -49,12 +49,8 @@ struct Warm {
     peer: Public,
 }
 
-/// What came of one attempt to send.
-enum Sent {
-    Answer(Response<Body>, Public),
-    /// Not a byte of it was sent: the connection had ended before.
-    Never,
-}
+/// A head, and who sent it. `None` if not a byte of the request was sent: the connection had ended before.
+type Sent = Option<(Response<Body>, Public)>;
 
 impl Client {
     /// A client for `peer`; connects lazily, within `connect`.
@@ -134,8 +130,8 @@ impl Inner {
     /// Sends; once more if the connection had closed while idle and nothing was sent.
     async fn send_twice(&self, path: &'static str, body: Bytes, deadline: Instant) -> Result<(Response<Body>, Public), LinkError> {
         for _ in 0..2 {
-            if let Sent::Answer(response, peer) = self.send(path, body.clone(), deadline).await? {
-                return Ok((response, peer));
+            if let Some(answer) = self.send(path, body.clone(), deadline).await? {
+                return Ok(answer);
             }
         }
         Err(self.unreachable("it closes each connection"))
@@ -150,8 +146,8 @@ impl Inner {
             .map_err(|_| self.unreachable("not host:port"))?;
         match timeout_at(deadline.into(), sender.try_send_request(request)).await {
             Err(_) => Err(LinkError::Timeout),
-            Ok(Ok(response)) => Ok(Sent::Answer(response, peer)),
-            Ok(Err(error)) if error.message().is_some() => Ok(Sent::Never),
+            Ok(Ok(response)) => Ok(Some((response, peer))),
+            Ok(Err(error)) if error.message().is_some() => Ok(None),
             Ok(Err(error)) => {
                 // Broken, or the stream was reset, which is how this server closes: the next call takes another one.
                 self.forget(Some(serial));

@@ -40,8 +40,11 @@ impl Connections {
     /// Closes all connections of `key` (GOAWAY): revocation. From now on none of them takes a request. Answers how many.
     pub fn close(&self, key: Fingerprint) -> usize {
         let table = self.lock();
-        let its = table.open.values().filter(|open| open.key == key);
-        its.map(|open| open.close.send_replace(true)).count()
+        let its: Vec<&Open> = table.open.values().filter(|open| open.key == key).collect();
+        for open in &its {
+            open.close.send_replace(true);
+        }
+        its.len()
     }
 
     /// Closes one.

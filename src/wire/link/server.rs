@@ -27,12 +27,22 @@ use crate::wire::tls::Acceptor;
 
 /// Connections at once; more wait in the listen queue.
 const CONNECTIONS: usize = 128;
-/// Time for the handshake, for the first admitted request after it, and for each body.
-const READ: Duration = Duration::from_secs(5);
-/// What a connection that is to close still has for requests under way.
-const LINGER: Duration = Duration::from_secs(1);
-/// The same when the whole server stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// The handshake, the first admitted request after it, and each body.
+    pub(super) read: Duration,
+    /// What a connection that is to close still has for requests under way.
+    pub(super) linger: Duration,
+    /// The same when the whole server stops.
+    pub(super) drain: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { read: Duration::from_secs(5), linger: Duration::from_secs(1), drain: Duration::from_secs(10) }
+    }
+}
 
 /// Serves `listener` until `shutdown` is ready, then lets running requests finish.
 pub async fn serve<S: Service>(listener: TcpListener, identity: Identity, service: Arc<S>, shutdown: impl Future<Output = ()>) {
@@ -41,6 +51,18 @@ pub async fn serve<S: Service>(listener: TcpListener, identity: Identity, servic
 
 /// As [`serve`], with a handle that closes a key's connections.
 pub async fn serve_in<S: Service>(
+    listener: TcpListener,
+    identity: Identity,
+    service: Arc<S>,
+    connections: Connections,
+    shutdown: impl Future<Output = ()>,
+) {
+    serve_within(Times::default(), listener, identity, service, connections, shutdown).await;
+}
+
+/// As [`serve_in`], with other times.
+pub(super) async fn serve_within<S: Service>(
+    times: Times,
     listener: TcpListener,
     identity: Identity,
     service: Arc<S>,
@@ -56,7 +78,7 @@ pub async fn serve_in<S: Service>(
         }
     };
     let (stop, stopped) = watch::channel(false);
-    let server = Arc::new(Server { acceptor, identity, service, connections, stopped });
+    let server = Arc::new(Server { times, acceptor, identity, service, connections, stopped });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut running = JoinSet::new();
     tokio::pin!(shutdown);
@@ -93,6 +115,7 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStr
 }
 
 struct Server<S> {
+    times: Times,
     acceptor: Acceptor,
     identity: Identity,
     service: Arc<S>,
@@ -121,7 +144,7 @@ impl<S: Service> Server<S> {
         let _ = stream.set_nodelay(true);
         let mut stopped = self.stopped.clone();
         let accepted = tokio::select! {
-            accepted = self.acceptor.accept(stream, READ) => accepted,
+            accepted = self.acceptor.accept(stream, self.times.read) => accepted,
             _ = async { stopped.wait_for(|s| *s).await.is_ok() } => return,
         };
         let (stream, peer) = match accepted {
@@ -154,11 +177,12 @@ impl<S: Service> Connection<S> {
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(http);
         let mut stopped = self.server.stopped.clone();
+        let Times { linger, drain, .. } = self.server.times;
         let (ended, patience) = tokio::select! {
-            ended = &mut http => (Some(ended), LINGER),
-            () = self.entry.closing() => (None, LINGER),
-            () = self.stays_strange() => (None, LINGER),
-            _ = async { stopped.wait_for(|s| *s).await.is_ok() } => (None, DRAIN),
+            ended = &mut http => (Some(ended), linger),
+            () = self.entry.closing() => (None, linger),
+            () = self.stays_strange() => (None, linger),
+            _ = async { stopped.wait_for(|s| *s).await.is_ok() } => (None, drain),
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -175,7 +199,7 @@ impl<S: Service> Connection<S> {
 
     /// Ready if nothing was admitted in time: an unknown key holds no room.
     async fn stays_strange(&self) {
-        tokio::time::sleep(READ).await;
+        tokio::time::sleep(self.server.times.read).await;
         if self.admitted.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -220,7 +244,7 @@ impl<S: Service> Connection<S> {
         if body.size_hint().lower() > MAX_BODY as u64 {
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
-        let bytes = match timeout(READ, Limited::new(body, MAX_BODY).collect()).await {
+        let bytes = match timeout(self.server.times.read, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(StatusCode::PAYLOAD_TOO_LARGE),
             Ok(Err(_)) => return Err(StatusCode::BAD_REQUEST),

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use super::server::{Times, serve_within};
 use super::*;
 use crate::clock;
 use crate::wire::identity::Identity;
@@ -14,9 +15,9 @@ use crate::wire::message::{MAX_BODY, path};
 
 mod hostile;
 mod raw;
-mod speed;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const HURRY: Duration = Duration::from_secs(1);
 
 fn soon() -> Instant {
     Instant::now() + PATIENCE
@@ -87,14 +88,25 @@ impl Office {
         Self::on(listener, Identity::generate().unwrap(), Identity::generate().unwrap())
     }
 
+    /// With little time for handshakes and bodies.
+    async fn hurried() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let times = Times { read: HURRY, ..Times::default() };
+        Self::within(times, listener, Identity::generate().unwrap(), Identity::generate().unwrap())
+    }
+
     fn on(listener: TcpListener, identity: Identity, me: Identity) -> Self {
+        Self::within(Times::default(), listener, identity, me)
+    }
+
+    fn within(times: Times, listener: TcpListener, identity: Identity, me: Identity) -> Self {
         let addr = local_addr(&listener).unwrap();
         let pin = identity.fingerprint();
         let desk = Arc::new(Desk::default());
         desk.known.lock().unwrap().insert(me.fingerprint());
         let connections = Connections::default();
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(serve_in(listener, identity, desk.clone(), connections.clone(), async {
+        let task = tokio::spawn(serve_within(times, listener, identity, desk.clone(), connections.clone(), async {
             let _ = stopped.await;
         }));
         Self { desk, addr, pin, me, connections, stop, task }

@@ -1,5 +1,4 @@
 // The proxy's own word against the chain, after everything else: metrics and ledger must tell the same count and sum.
-import { PAYER } from "../rig/chain.mjs";
 import { until } from "../rig/process.mjs";
 import { table } from "./report.mjs";
 
@@ -33,7 +32,7 @@ function fromLedger({ purchases, totals }) {
 }
 
 export async function books({ rig, proxy, report }) {
-  const chain = await rig.chain.transfersFrom(PAYER.address);
+  const chain = await rig.chain.transfersFrom(proxy.payer);
   const same = (mine) => mine.count === chain.count && mine.value === chain.value;
   const rows = [["source", "", "payments", "USD", "note"], ["chain", "", chain.count, Number(chain.value) / 1e6, ""]];
   const compare = async (source, read) => {

@@ -15,8 +15,14 @@ function delivered(answer, method, body) {
   return echo.method === "POST" && echo.length === body.length && echo.sha256 === body.sha256;
 }
 
+const cellOf = (...parts) => parts.join("-").toLowerCase();
+
+/** The cells of the whole matrix: who verifies payees has to know them. */
+export const matrixCells = (sellers) =>
+  sellers.flatMap((seller) => Object.keys(CLIENTS).flatMap((client) => COLUMNS.map((column) => cellOf(seller, client, ...column))));
+
 async function buy({ rig, env, body, report }, seller, client, scheme, method) {
-  const cell = [seller, client, scheme, method].join("-").toLowerCase();
+  const cell = cellOf(seller, client, scheme, method);
   const answer = await request(client, env, `${rig.sellers[seller][scheme]}/buy/${cell}`, method, body.file);
   const paid = await rig.chain.transfersTo(payeeOf(cell));
   const good = delivered(answer, method, body) && paid.count === 1 && paid.value === PRICE_ATOMIC;

@@ -7,9 +7,14 @@ import { table, usd } from "./report.mjs";
 
 const MANY = 20;
 
+const NAMES = ["live", "abandoned-in-flight", "abandoned-settled", "hang", "settled-402", "redirect"];
+const cellOf = (name) => `retry-${name}`;
+/** The cells of all cases. */
+export const RETRY_CELLS = NAMES.map(cellOf);
+
 /** A page of the odd seller and the means to watch and steer it. */
 function page({ rig, proxy }, behaviour, name) {
-  const cell = `retry-${name}`;
+  const cell = cellOf(name);
   const url = `${rig.odd.http}/${behaviour}/${cell}`;
   const control = async (verb = "") => (await fetch(`${rig.odd.http}/control/${cell}/${verb}`, { method: "POST" })).json();
   return {

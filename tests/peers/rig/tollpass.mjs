@@ -3,20 +3,21 @@ import { execFile } from "node:child_process";
 import { access, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
-import { PAYER_KEY } from "./chain.mjs";
+import { PAYER, PAYER_KEY } from "./chain.mjs";
 import { json, start, until } from "./process.mjs";
 import { NO_PROXY_AT_ALL } from "./rig.mjs";
 
-const CONFIG = `version: 1
+const config = (signer) => `version: 1
 listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }
 state: ./state
 ledger: { store: sqlite, ephemeral: accept }
 policy: policy.yaml
 tls: { intercept: allowed, extra_roots: [seller-ca.pem] }
 agents: { default: peer-bot }
-signer: { local: { key: env:TOLLPASS_DEV_KEY } }
 upstream: { allow_private: true, replay_limit: 16MiB, first_byte: 300s }
-`;
+${signer}`;
+
+const LOCAL = "signer: { local: { key: env:TOLLPASS_DEV_KEY } }\n";
 
 const POLICY = `version: 1
 agents:
@@ -32,12 +33,13 @@ agents:
         plain_http: true
 `;
 
-export async function startTollpass(bin, dir) {
-  const config = path.join(dir, "tollpass.yaml");
-  await writeFile(config, CONFIG);
+/** `mpc`: the wallet in three shares that pays, or undefined for a whole key in this process. */
+export async function startTollpass(bin, dir, mpc) {
+  const file = path.join(dir, "tollpass.yaml");
+  await writeFile(file, config(mpc?.signer() ?? LOCAL));
   await writeFile(path.join(dir, "policy.yaml"), POLICY);
-  const env = { ...NO_PROXY_AT_ALL, TOLLPASS_DEV_KEY: PAYER_KEY };
-  const proc = start(bin, ["serve", "--config", config, "--json"], { env, cwd: dir, name: "tollpass" });
+  const env = mpc ? NO_PROXY_AT_ALL : { ...NO_PROXY_AT_ALL, TOLLPASS_DEV_KEY: PAYER_KEY };
+  const proc = start(bin, ["serve", "--config", file, "--json"], { env, cwd: dir, name: "tollpass" });
   const listening = (line) => (json(line)?.event === "listening" ? json(line) : undefined);
   const { proxy, admin } = await proc.line(listening, 30_000);
 
@@ -47,11 +49,12 @@ export async function startTollpass(bin, dir) {
   await Promise.all([ca, bundle].map((file) => access(file)));
 
   return {
+    payer: mpc?.address ?? PAYER.address,
     proxy, ca, bundle, proc,
     alive: () => proc.exited === null,
     metrics: async () => (await fetch(`http://${admin}/metrics`)).text(),
     ledger: async () => {
-      const args = ["ledger", "show", "--config", config, "--json"];
+      const args = ["ledger", "show", "--config", file, "--json"];
       const { stdout } = await promisify(execFile)(bin, args, { env: { ...process.env, ...env }, cwd: dir, maxBuffer: 64 << 20 });
       return JSON.parse(stdout);
     },

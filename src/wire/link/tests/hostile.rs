@@ -14,6 +14,8 @@ use crate::wire::tls::Acceptor;
 /// What a hostile server does with the body of a request.
 type Answer = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>> + Send + Sync>;
 
+type Make = fn(Bytes) -> Vec<u8>;
+
 struct Hostile {
     client: Client,
     server: JoinHandle<()>,
@@ -70,7 +72,7 @@ async fn a_response_to_another_request_is_garbage() {
 
 #[tokio::test]
 async fn nonsense_an_echo_and_an_endless_answer_are_garbage() {
-    let answers: [(fn(Bytes) -> Vec<u8>, &str); 4] = [
+    let answers: [(Make, &str); 4] = [
         (|_| b"nonsense".to_vec(), "not an envelope"),
         (|_| Vec::new(), "not an envelope"),
         (|body| body.to_vec(), "another key"),

@@ -91,7 +91,7 @@ async fn an_oversized_body_is_refused_with_and_without_a_length() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
-    let office = Office::open().await;
+    let office = Office::hurried().await;
     let (mut sender, _connection) = connect(&office).await;
     let before = Instant::now();
     let slow = post(path::BEGIN, Frames { left: 1, ends: false });
@@ -104,7 +104,7 @@ async fn a_body_that_does_not_come_is_given_up() {
 
 #[tokio::test]
 async fn a_stranger_that_asks_nothing_it_may_is_shown_out() {
-    let office = Office::open().await;
+    let office = Office::hurried().await;
     office.desk.known.lock().unwrap().clear();
     let (mut sender, connection) = connect(&office).await;
     assert_eq!(status_of(&mut sender, post(ALIVE, Full::default())).await, StatusCode::NO_CONTENT);
@@ -117,12 +117,11 @@ async fn a_stranger_that_asks_nothing_it_may_is_shown_out() {
 
 #[tokio::test]
 async fn a_known_key_keeps_its_connection_without_saying_a_word_more_than_alive() {
-    let office = Office::open().await;
-    let (mut sender, connection) = connect(&office).await;
+    let office = Office::hurried().await;
+    let (mut sender, mut connection) = connect(&office).await;
     assert_eq!(status_of(&mut sender, post(ALIVE, Full::default())).await, StatusCode::NO_CONTENT);
-    // Longer than a stranger has.
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert!(!connection.is_finished());
+    // Longer than a stranger has: nothing ends this wait but its time.
+    assert!(tokio::time::timeout(HURRY * 2, &mut connection).await.is_err());
     assert_eq!(status_of(&mut sender, post(ALIVE, Full::default())).await, StatusCode::NO_CONTENT);
 }
 

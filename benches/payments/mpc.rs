@@ -1,0 +1,245 @@
+//! A key in three shares beside a whole one, in one run: the real co-signer over real TLS, durable ledgers on both sides.
+
+mod buyer;
+mod cosigner;
+mod process;
+mod proxy;
+mod relay;
+mod wallet;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollpass::custody::Custody;
+
+use buyer::{Buyer, at_once, steady};
+use cosigner::Cosigner;
+use process::Cpu;
+use proxy::{Proxy, With};
+use wallet::Wallet;
+
+/// Payments per second that a wallet has to keep up with.
+const RATE: u32 = 85;
+/// The largest pool of presignatures.
+const POOL: usize = 96;
+/// How long each steady load lasts.
+const LOAD: Duration = Duration::from_secs(12);
+/// Distances, milliseconds there and back.
+const FAR: [u64; 2] = [30, 70];
+
+pub(super) fn report() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    // Two workers, as the money side of `serve`.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let wallet = Wallet::create(dir.path());
+    let cosigner = Cosigner::start(&wallet);
+    let idle = cosigner.memory();
+    let custody = Arc::new(Custody::open(&wallet.sidecar.share(), &wallet.sidecar.unseal()).unwrap());
+    let bench = Bench { dir: dir.path(), wallet: &wallet, cosigner: &cosigner, custody };
+    let mut verdicts = Verdicts::default();
+    runtime.block_on(bench.costs(idle, &mut verdicts));
+    runtime.block_on(bench.latency(&mut verdicts));
+    runtime.block_on(bench.load(&mut verdicts));
+    // The share is one process's: `serve` opens it next.
+    drop(bench);
+    drop(runtime);
+    unpaid(dir.path(), &wallet, &cosigner, &mut verdicts);
+    verdicts.print();
+}
+
+struct Bench<'a> {
+    dir: &'a Path,
+    wallet: &'a Wallet,
+    cosigner: &'a Cosigner,
+    custody: Arc<Custody>,
+}
+
+impl Bench<'_> {
+    /// A buyer over the co-signer, as far away as said, with its connection made.
+    async fn buyer(&self, far: u64, pool: usize) -> Arc<Buyer> {
+        let to = self.cosigner.address;
+        let authority = if far == 0 { to } else { relay::start(to, Duration::from_millis(far)) };
+        let buyer = Arc::new(Buyer::mpc(self.dir, self.wallet, &self.custody, authority.to_string(), pool));
+        if pool > 0 {
+            buyer.pool(POOL).await;
+        } else {
+            buyer.in_turn(5).await;
+        }
+        buyer
+    }
+
+    /// CPU and memory.
+    async fn costs(&self, idle: u64, verdicts: &mut Verdicts) {
+        const COUNT: usize = 400;
+        let local = Buyer::local(self.dir);
+        local.in_turn(5).await;
+        let start = Cpu::of(std::process::id());
+        local.in_turn(COUNT).await;
+        let (local, _) = Cpu::of(std::process::id()).each(start, COUNT);
+        println!(
+            "\n## A signature in three shares: CPU and memory\n\n{COUNT} payments one after the other; the proxy's side has the decision, the ledger and the header in it.\n"
+        );
+        println!("| signer | party | CPU ms | of it arithmetic, ms | signatures per second and core |\n|---|---|---:|---:|---:|");
+        println!("| local | the only one | {local:.2} | | {:.0} |", 1e3 / local);
+        for (name, pool) in [("interactive", 0), ("presigned, the making not counted", POOL)] {
+            let buyer = self.buyer(0, pool).await;
+            let ((mut ours, mut theirs), mut done) = (Default::default(), 0);
+            while done < COUNT {
+                // A pool is used down to its half: below that new ones are made.
+                let count = if pool == 0 { COUNT } else { POOL / 2 - 4 };
+                if pool > 0 {
+                    buyer.pool(POOL).await;
+                }
+                let (here, there) = (Cpu::of(std::process::id()), self.cosigner.cpu());
+                buyer.in_turn(count).await;
+                add(&mut ours, Cpu::of(std::process::id()), here);
+                add(&mut theirs, self.cosigner.cpu(), there);
+                done += count;
+            }
+            for (party, spent) in [("proxy", ours), ("co-signer", theirs)] {
+                let (all, crew) = spent.each(Cpu::default(), done);
+                println!("| {name} | {party} | {all:.2} | {crew:.2} | {:.0} |", 1e3 / all);
+                if pool == 0 {
+                    verdicts.add(&format!("CPU per interactive signature, {party}"), format!("{all:.2} ms"), "≤ 6 ms", all <= 6.0);
+                }
+            }
+        }
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        println!("\n| memory | |\n|---|---:|");
+        println!("| co-signer with its wallet, idle | {:.1} MiB |", mib(idle));
+        println!("| co-signer after {} payments, {POOL} presignatures ready | {:.1} MiB |", 2 * COUNT, mib(self.cosigner.memory()));
+        println!("| one more opened share | {} KiB |", self.wallet.share_memory >> 10);
+        println!("| a share as stored | {} KiB |", self.wallet.share_size >> 10);
+    }
+
+    /// From the decision to the header, near and far.
+    async fn latency(&self, verdicts: &mut Verdicts) {
+        const COUNT: usize = 200;
+        println!(
+            "\n## Authorize: decision, durable hold, signature of two parties, header\n\nOne after the other. Real TLS on loopback; the distance is a relay that delivers late.\n"
+        );
+        println!("| round trip ms | signer | p50 ms | p99 ms | wanted p50 |\n|---:|---|---:|---:|---:|");
+        let local = times(Buyer::local(self.dir).in_turn(COUNT).await);
+        println!("| – | local | {:.2} | {:.2} | |", local.p50, local.p99);
+        for far in [0].into_iter().chain(FAR) {
+            for (name, pool, trips, room) in [("interactive", 0, 2, 25), ("presigned", POOL, 1, if far == 0 { 3 } else { 5 })] {
+                let buyer = self.buyer(far, pool).await;
+                let mut all = Vec::new();
+                while all.len() < COUNT {
+                    if pool > 0 {
+                        buyer.pool(POOL).await;
+                    }
+                    all.extend(buyer.in_turn(if pool == 0 { COUNT } else { POOL / 2 - 4 }).await);
+                }
+                let (got, wanted) = (times(all), trips * far + room);
+                println!("| {far} | {name} | {:.2} | {:.2} | ≤ {wanted} |", got.p50, got.p99);
+                let what = format!("authorize {name}, {far} ms away, p50");
+                verdicts.add(&what, format!("{:.1} ms", got.p50), &format!("≤ {wanted} ms"), got.p50 <= wanted as f64);
+            }
+        }
+    }
+
+    /// Many a second, and many at once, 30 ms away.
+    async fn load(&self, verdicts: &mut Verdicts) {
+        let far = FAR[0];
+        let seconds = LOAD.as_secs();
+        println!("\n## {RATE} authorizations a second, {far} ms away\n\nEach counts from the moment it was due.\n");
+        println!("| load | signer | p50 ms | p99 ms | worst ms | done per second |\n|---|---|---:|---:|---:|---:|");
+        let local = Arc::new(Buyer::local(self.dir));
+        let (all, rate) = steady(&local, RATE, LOAD).await;
+        row(&format!("steady, {seconds} s"), "local", &times(all), Some(rate));
+        let buyer = self.buyer(far, 0).await;
+        let (here, there) = (Cpu::of(std::process::id()), self.cosigner.cpu());
+        let (all, rate) = steady(&buyer, RATE, LOAD).await;
+        let count = all.len();
+        let (ours, theirs) = (Cpu::of(std::process::id()).each(here, count).0, self.cosigner.cpu().each(there, count).0);
+        let got = times(all);
+        row(&format!("steady, {seconds} s"), "interactive", &got, Some(rate));
+        verdicts.add(
+            &format!("{RATE}/s interactive, {far} ms away, p99"),
+            format!("{:.0} ms at {rate:.1}/s", got.p99),
+            "< 150 ms",
+            got.p99 < 150.0,
+        );
+        drop(buyer);
+        let buyer = self.buyer(far, POOL).await;
+        let before = self.cosigner.signatures();
+        let got = times(at_once(&buyer, RATE as usize).await);
+        let after = self.cosigner.signatures();
+        row(&format!("{RATE} at once"), "presigned", &got, None);
+        println!(
+            "\nCPU per payment under the steady load: {ours:.2} ms here (relay and load included), {theirs:.2} ms at the co-signer. Of the {RATE} at once {} were presigned.",
+            after.1 - before.1
+        );
+        verdicts.add(&format!("{RATE} at once presigned, {far} ms away, p99"), format!("{:.0} ms", got.p99), "< 150 ms", got.p99 < 150.0);
+    }
+}
+
+/// What the load does to requests that cost nothing: through the real proxy.
+fn unpaid(dir: &Path, wallet: &Wallet, cosigner: &Cosigner, verdicts: &mut Verdicts) {
+    let far = FAR[0];
+    println!(
+        "\n## Requests that cost nothing while {RATE} payments a second go through the same proxy\n\nThe real `serve`, 200 free requests a second; the co-signer is {far} ms away. Seller, load and both parties share the cores.\n"
+    );
+    println!(
+        "| signer | load | unpaid p50 ms | unpaid p99 ms | p99 against idle | paid p50 ms | paid p99 ms |\n|---|---|---:|---:|---:|---:|---:|"
+    );
+    for name in ["local", "interactive"] {
+        let with = match name {
+            "local" => With::Local,
+            _ => With::Mpc(wallet, relay::start(cosigner.address, Duration::from_millis(far))),
+        };
+        let proxy = Proxy::start(dir, &with);
+        proxy.paid(5, Duration::from_secs(2));
+        let idle = times(proxy.free(LOAD));
+        println!("| {name} | none | {:.3} | {:.3} | 1.0 | | |", idle.p50, idle.p99);
+        let (free, paid) = std::thread::scope(|scope| {
+            let paid = scope.spawn(|| proxy.paid(RATE, LOAD));
+            (times(proxy.free(LOAD)), times(paid.join().unwrap()))
+        });
+        let ratio = free.p99 / idle.p99;
+        println!("| {name} | {RATE}/s | {:.3} | {:.3} | {ratio:.2} | {:.1} | {:.1} |", free.p50, free.p99, paid.p50, paid.p99);
+        if name == "interactive" {
+            let what = format!("unpaid p99 under {RATE}/s against idle");
+            verdicts.add(&what, format!("{ratio:.2}x ({:.2} ms to {:.2} ms)", idle.p99, free.p99), "≤ 1.5x", ratio <= 1.5);
+        }
+    }
+}
+
+fn add(sum: &mut Cpu, now: Cpu, then: Cpu) {
+    sum.all += now.all.saturating_sub(then.all);
+    sum.crew += now.crew.saturating_sub(then.crew);
+}
+
+fn row(load: &str, signer: &str, got: &Times, rate: Option<f64>) {
+    let rate = rate.map_or_else(String::new, |r| format!("{r:.1}"));
+    println!("| {load} | {signer} | {:.1} | {:.1} | {:.1} | {rate} |", got.p50, got.p99, got.worst);
+}
+
+/// Milliseconds.
+struct Times {
+    p50: f64,
+    p99: f64,
+    worst: f64,
+}
+
+fn times(mut all: Vec<Duration>) -> Times {
+    all.sort_unstable();
+    let at = |q: usize| all[(all.len() * q / 100).min(all.len() - 1)].as_secs_f64() * 1e3;
+    Times { p50: at(50), p99: at(99), worst: at(100) }
+}
+
+/// The targets and what became of them, as lines of one table.
+#[derive(Default)]
+struct Verdicts(Vec<String>);
+
+impl Verdicts {
+    fn add(&mut self, what: &str, got: String, wanted: &str, good: bool) {
+        self.0.push(format!("| {what} | {got} | {wanted} | {} |", if good { "yes" } else { "**no**" }));
+    }
+
+    fn print(&self) {
+        println!("\n## Targets of threshold signing\n\n| what | measured | wanted | met |\n|---|---:|---:|---|\n{}", self.0.join("\n"));
+    }
+}
