@@ -20,6 +20,8 @@ mod edge_body;
 mod edge_http;
 mod edge_operator;
 mod edge_tunnel;
+#[cfg(feature = "failpoints")]
+mod fuzzed;
 mod harness;
 mod hostile;
 mod layering;

@@ -362,7 +362,8 @@ impl Canaries {
                 continue;
             }
             let bytes = latin(&bytes);
-            let holds = |secret: &[u8]| bytes.contains(&latin(&secret[..16]));
+            let turned = |secret: &[u8]| secret.iter().rev().take(16).copied().collect::<Vec<u8>>();
+            let holds = |secret: &[u8]| bytes.contains(&latin(&secret[..16])) || bytes.contains(&latin(&turned(secret)));
             found.extend(self.0.iter().filter(|(_, secret)| holds(secret)).map(|(name, _)| name.clone()));
         }
         found.into_iter().collect()

@@ -38,7 +38,7 @@ pub(crate) enum Heard<A> {
     /// A status without a body: the envelope was not opened.
     Status(u16),
     /// Nothing: the stream or the connection ended.
-    Closed(String),
+    Closed,
 }
 
 impl<A: std::fmt::Debug> Heard<A> {
@@ -57,7 +57,7 @@ impl<A: std::fmt::Debug> Heard<A> {
 
     #[track_caller]
     pub(crate) fn closed(self) {
-        assert!(matches!(&self, Self::Closed(_)), "expected the end, heard {self:?}");
+        assert!(matches!(&self, Self::Closed), "expected the end, heard {self:?}");
     }
 
     #[track_caller]
@@ -71,7 +71,7 @@ impl<A: std::fmt::Debug> Heard<A> {
             Self::Yes(_) => "yes".into(),
             Self::No(refused) => refused.reason.clone(),
             Self::Status(code) => code.to_string(),
-            Self::Closed(_) => "closed".into(),
+            Self::Closed => "closed".into(),
         }
     }
 }
@@ -90,7 +90,6 @@ pub(crate) struct Raw {
 pub(crate) struct Mine {
     pub(crate) begun: Begun,
     pub(crate) begin: Begin,
-    pub(crate) digest: B256,
 }
 
 impl Raw {
@@ -140,12 +139,12 @@ impl Raw {
         let request = http::Request::post(format!("https://x{path}")).body(Full::from(body)).unwrap();
         let response = match self.sender.clone().send_request(request).await {
             Ok(response) => response,
-            Err(error) => return Heard::Closed(format!("{error:?}")),
+            Err(_) => return Heard::Closed,
         };
         let status = response.status().as_u16();
         let body = match response.into_body().collect().await {
             Ok(body) => body.to_bytes(),
-            Err(error) => return Heard::Closed(format!("{error:?}")),
+            Err(_) => return Heard::Closed,
         };
         if status != 200 {
             assert!(body.is_empty(), "{status} with an unsigned body");
@@ -194,7 +193,7 @@ impl Raw {
         let (intent, digest) = self.intent(purchase, value, |_| ());
         let sign_id: [u8; 32] = rand::random();
         let (begun, round1) = Begun::new(Arc::clone(&self.share), Party::Cosigner, sign_id, digest).unwrap();
-        Mine { begun, begin: Begin { intent, sign_id, round1 }, digest }
+        Mine { begun, begin: Begin { intent, sign_id, round1 } }
     }
 
     /// First round trip; our second message is made and not sent.
