@@ -89,7 +89,10 @@ fn around(data: &[u8]) {
 
 fn is_right(header: &Header, payload: &[u8]) {
     let [me, them] = keys();
-    assert_eq!((header.version, header.path.as_str(), header.sender, header.audience), (VERSION, path::BEGIN, them.fingerprint(), me.fingerprint()));
+    assert_eq!(
+        (header.version, header.path.as_str(), header.sender, header.audience),
+        (VERSION, path::BEGIN, them.fingerprint(), me.fingerprint())
+    );
     assert!(header.request.is_none() && header.at.millis().abs_diff(NOW.millis()) <= WINDOW_MS.unsigned_abs());
     assert_eq!(header.payload, <[u8; 32]>::from(Sha256::digest(payload)));
 }

@@ -2,16 +2,16 @@
 //! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
 #![allow(clippy::unwrap_used)]
 
-mod ceremony;
-mod ceremony_crash;
 #[cfg(feature = "failpoints")]
 mod adversary;
+#[cfg(feature = "failpoints")]
+mod bans;
+mod ceremony;
+mod ceremony_crash;
 #[cfg(feature = "failpoints")]
 mod cosigner;
 #[cfg(feature = "failpoints")]
 mod cosigner_crash;
-#[cfg(feature = "failpoints")]
-mod bans;
 mod crash;
 mod demo;
 mod docs;

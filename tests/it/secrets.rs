@@ -114,7 +114,17 @@ fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else if path.is_file() { vec![path] } else { Vec::new() }).collect()
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else if path.is_file() {
+                vec![path]
+            } else {
+                Vec::new()
+            }
+        })
+        .collect()
 }
 
 #[test]

@@ -214,7 +214,9 @@ async fn s4_a_changed_intent_is_refused_by_its_reason_and_holds_nothing() {
     }
     assert!(wrong.is_empty(), "expected, heard: {wrong:?}");
     // Signed by another identity than the connection's, or not at all: no answer.
-    for spoil in [|b: &mut Begin| b.intent.signer[0] ^= 1, |b: &mut Begin| b.intent.signature.clear(), |b: &mut Begin| b.intent.bytes[0] ^= 1] {
+    for spoil in
+        [|b: &mut Begin| b.intent.signer[0] ^= 1, |b: &mut Begin| b.intent.signature.clear(), |b: &mut Begin| b.intent.bytes[0] ^= 1]
+    {
         let raw = rig.greeted(&rig.one).await;
         let mut begin = raw.mine(rand::random(), CENT).begin;
         spoil(&mut begin);
@@ -313,7 +315,12 @@ async fn s3_a_damaged_protocol_message_fails_or_freezes_durably_and_never_signs(
         if word == "wallet_frozen" {
             // Nothing goes on, nothing is left, and another process knows it too.
             raw.ask::<Opened>(path::BEGIN, &raw.mine(rand::random(), CENT).begin).await.no("wallet_frozen");
-            assert_eq!((rig.gauge("tollpass_cosigner_frozen{"), rig.gauge("tollpass_cosigner_sessions_open{")), (1, 0), "{}", rig.metrics());
+            assert_eq!(
+                (rig.gauge("tollpass_cosigner_frozen{"), rig.gauge("tollpass_cosigner_sessions_open{")),
+                (1, 0),
+                "{}",
+                rig.metrics()
+            );
             assert_eq!((rig.purchases().len(), rig.held()), (accepted, 10_000 * accepted as i64));
             assert!(!rig.restart(), "{hurt:?}: a frozen share was opened by another process");
             assert!(rig.log().contains("frozen"), "{}", rig.log());
