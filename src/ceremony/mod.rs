@@ -19,6 +19,8 @@ pub mod recover;
 pub mod refresh;
 mod rounds;
 pub mod seal;
+#[cfg(test)]
+mod tests;
 mod trial;
 pub mod worker;
 

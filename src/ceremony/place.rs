@@ -71,6 +71,23 @@ impl Place {
         name.into()
     }
 
+    /// Keeps other creations away while the answer lives: the folder around the share is locked, nothing is written.
+    ///
+    /// # Errors
+    /// [`CeremonyError::Here`].
+    pub fn lock(&self) -> Step<File> {
+        use rustix::fs::{FlockOperation, flock};
+        let around = parent(&self.folder);
+        let failed = |e: &dyn std::fmt::Display| CeremonyError::here(format!("cannot use {}: {e}", around.display()));
+        fs::create_dir_all(around).map_err(|e| failed(&e))?;
+        let file = File::open(around).map_err(|e| failed(&e))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(e) if e == rustix::io::Errno::WOULDBLOCK => Err(failed(&"another creation is under way there")),
+            Err(e) => Err(failed(&e)),
+        }
+    }
+
     /// What is there.
     ///
     /// # Errors
@@ -226,6 +243,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let place = Place::new(&home.path().join("s")).unwrap();
         assert_eq!(place.look().unwrap(), Found::Nothing);
+        let held = place.lock().unwrap();
+        assert!(place.lock().unwrap_err().to_string().contains("under way"));
+        drop(held);
+        assert!(place.lock().is_ok());
         let pending = place.prepare().unwrap();
         fs::write(pending.join("share"), b"half").unwrap();
         assert_eq!(place.look().unwrap(), Found::Nothing);

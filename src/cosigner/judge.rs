@@ -175,7 +175,7 @@ impl Judge {
         agent.map(Proven::new).ok_or_else(|| {
             tracing::warn!(identity = &*standing.identity, "an identity asked for an agent that is not tied to it");
             self.around.agent_not_tied(&standing.identity);
-            refused(Reason::AgentNotTied)
+            Refused { rule: Some(format!("identity:{}", standing.identity)), ..refused(Reason::AgentNotTied) }
         })
     }
 

@@ -140,7 +140,7 @@ fn start(config: &Path) -> Result<(Child, SocketAddr)> {
         }
     });
     let first = heard.recv_timeout(START).ok().and_then(|line| serde_json::from_str::<Value>(&line).ok());
-    let address = first.as_ref().and_then(|line| line["listen"].as_str()?.parse().ok());
+    let address = first.as_ref().and_then(|line| line["cosigner"].as_str()?.parse().ok());
     let Some(address) = address else {
         let _ = process.kill();
         let _ = process.wait();

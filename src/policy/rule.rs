@@ -160,7 +160,11 @@ impl Target {
     }
 
     pub(super) fn asset_and_payee(&self, offer: &Offer) -> bool {
-        any_or(&self.assets, &offer.asset.id) && any_or(&self.payees, &offer.payee.0)
+        self.asset(offer) && any_or(&self.payees, &offer.payee.0)
+    }
+
+    pub(super) fn asset(&self, offer: &Offer) -> bool {
+        any_or(&self.assets, &offer.asset.id)
     }
 }
 

@@ -149,7 +149,14 @@ impl Policy {
                 .allow
                 .iter()
                 .any(|a| a.target.asset_and_payee(&offer) && a.network(terms.asset.chain) == Err(Some(Reason::TestnetNotListed)));
-            return Err(Violation { amount, ..none(if testnet { Reason::TestnetNotListed } else { Reason::NotAllowed }) });
+            // What an operator has to change: the payees of entries that fit otherwise, or the entries.
+            let but_for_the_payee = rules.allow.iter().any(|a| a.target.asset(&offer) && a.network(terms.asset.chain).is_ok());
+            let (reason, rule) = match (testnet, but_for_the_payee) {
+                (true, _) => (Reason::TestnetNotListed, "allow.networks"),
+                (false, true) => (Reason::UnverifiedPayee, "allow.pay_to"),
+                (false, false) => (Reason::NotAllowed, "allow"),
+            };
+            return Err(Violation { rule: Some(RuleId(rule.into())), amount, ..none(reason) });
         }
         Ok(Selection { policy: self, own, agent: agent.clone(), rules, terms, offer, entries, denials, against: Vec::new() })
     }
@@ -274,7 +281,7 @@ impl<'p> Selection<'p> {
 
     fn refusal(&self, mut violations: Vec<Violation>) -> Refusal {
         if violations.is_empty() {
-            violations.push(Violation::new(Reason::NotAllowed));
+            violations.push(Violation { rule: Some(RuleId("allow".into())), ..Violation::new(Reason::NotAllowed) });
         }
         for violation in &mut violations {
             violation.amount = Some(self.offer.price);

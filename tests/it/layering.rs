@@ -39,7 +39,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crew", &[]),
     ("custody", &["config", "failpoint", "mpc", "payment"]),
     ("mpc", &["payment"]),
-    ("wire", &["clock", "mpc", "payment"]),
     ("spelling", &[]),
     ("failpoint", &[]),
     ("metrics", &["payment"]),

@@ -76,6 +76,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
     }
     let share = args.share.as_ref().ok_or_else(|| wrong("write --share FOLDER, where this machine's share goes"))?;
     let place = Place::new(share)?;
+    let _alone = place.lock()?;
     let found = place.look()?;
     if args.discard {
         return match found {

@@ -28,36 +28,24 @@ fn creation() -> Vec<(Setup, Post)> {
 /// Runs all rounds; each party's result.
 fn play(begun: Vec<(Setup, Post)>, wire: Wire<'_>) -> Vec<Result<Arc<Share>, Fault>> {
     let (setups, mut posts): (Vec<_>, Vec<_>) = begun.into_iter().unzip();
-    let mut setups: Vec<Result<Setup, Fault>> = setups.into_iter().map(Ok).collect();
-    let mut shares = Vec::new();
-    for round in 1..=LAST_ROUND {
+    let mut running: Vec<Result<Setup, Fault>> = setups.into_iter().map(Ok).collect();
+    for round in 1..LAST_ROUND {
         let inboxes: Vec<Inbox> = Party::ALL.into_iter().map(|me| inbox(me, round, &posts, wire)).collect();
-        posts = Vec::new();
-        let mut next = Vec::new();
-        for (setup, inbox) in setups.into_iter().zip(&inboxes) {
-            let step = setup.and_then(|s| s.advance(inbox));
-            match step {
-                Ok((Next::Post(post), setup)) => {
-                    posts.push(post);
-                    next.push(Ok(setup.unwrap()));
-                }
-                Ok((Next::Done(share), _)) => shares.push(Ok(Arc::from(share))),
-                // A party that stopped is silent.
-                Err(fault) => {
-                    posts.push(Post::default());
-                    next.push(Err(fault));
-                }
-            }
-        }
-        setups = next;
-        if setups.is_empty() {
-            break;
-        }
-        if round == LAST_ROUND {
-            shares.extend(std::mem::take(&mut setups).into_iter().filter_map(Result::err).map(Err));
-        }
+        let step = |(setup, inbox): (Result<Setup, Fault>, &Inbox)| match setup.and_then(|s| s.advance(inbox)) {
+            Ok((Next::Post(post), Some(setup))) => (Ok(setup), post),
+            Ok(_) => panic!("an end before the last round"),
+            // A party that stopped is silent.
+            Err(fault) => (Err(fault), Post::default()),
+        };
+        (running, posts) = running.into_iter().zip(&inboxes).map(step).unzip();
     }
-    shares
+    let inboxes: Vec<Inbox> = Party::ALL.into_iter().map(|me| inbox(me, LAST_ROUND, &posts, wire)).collect();
+    let end = |(setup, inbox): (Result<Setup, Fault>, &Inbox)| match setup.and_then(|s| s.advance(inbox)) {
+        Ok((Next::Done(share), None)) => Ok(Arc::from(share)),
+        Ok(_) => panic!("no end after the last round"),
+        Err(fault) => Err(fault),
+    };
+    running.into_iter().zip(&inboxes).map(end).collect()
 }
 
 fn inbox(me: Party, round: u8, posts: &[Post], wire: Wire<'_>) -> Inbox {

@@ -1,13 +1,12 @@
 // The sidecar was robbed: a program with its share, its key and its passphrase, and without a policy, asks the co-signer for
 // whatever it can think of. Everything it gets signed is brought to the chain, and the chain must not show more than the
 // co-signer's caps.
-import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { promisify } from "node:util";
 import { parseSignature } from "viem";
 import { USDC } from "../rig/chain.mjs";
 import { AGENT } from "../rig/mpc.mjs";
+import { json, start } from "../rig/process.mjs";
 import { payeeOf } from "../sellers/common.mjs";
 import { table, usd } from "./report.mjs";
 
@@ -41,8 +40,9 @@ export async function thief({ rig, mpc, proxy, bin, payees, report }) {
     "--identity", loot.identity, "--share", loot.share, "--passphrase", loot.passphrase, "--cosigner", new URL(mpc.url).host,
     "--pin", mpc.pin, "--agent", AGENT, "--payee", payeeOf(CELL), "--plan", "mixed", "--requests", `${REQUESTS}`, "--days", "1", "--out", out,
   ];
-  const { stdout } = await promisify(execFile)(path.join(path.dirname(bin), "tollpass-thief"), args, { timeout: 300_000 });
-  const summary = JSON.parse(stdout.trim().split("\n").at(-1));
+  // Its last line is the summary, printed after the signatures are written.
+  const robber = start(path.join(path.dirname(bin), "tollpass-thief"), args, { name: "thief" });
+  const summary = await robber.line((line) => (json(line)?.requests ? json(line) : undefined), 300_000);
   const signatures = (await readFile(out, "utf8")).split("\n").filter(Boolean).map((line) => JSON.parse(line));
 
   let moved = 0;
