@@ -20,7 +20,7 @@ use super::sessions::{Owner, Sessions};
 use super::store::{Store, Turn};
 use crate::clock;
 use crate::crew::Crew;
-use crate::custody::Custody;
+use crate::custody::{Custody, OpenSession};
 use crate::metrics::Metrics;
 use crate::mpc::{Abort, Fingerprint, Party, Wallet};
 use crate::payment::{Reason, Timestamp};
@@ -255,6 +255,10 @@ impl Server {
         if hello.wallet != self.wallet.id.as_str() {
             return Err(Reason::WalletUnknown.into());
         }
+        // The header's epoch was looked at; with another one here a copy would begin a new history of turns (S2).
+        if hello.epoch != self.wallet.epoch {
+            return Err(Reason::StaleEpoch.into());
+        }
         let taken = self.store.turn(&hello.wallet, hello.epoch, hello.turn, hello.next_turn).await.map_err(|_| No::Close)?;
         if taken == Turn::Copied {
             return Err(self.copied(caller));
@@ -350,6 +354,35 @@ impl Server {
             step(&server).map_err(|abort| server.aborted(&abort))
         };
         self.crew.run(job).await.unwrap_or_else(|_| Err(Reason::CosignerBusy.into()))
+    }
+
+    /// A step that checks what the peer sent. The mark of the open session outlives the ban that may come of it, and a request
+    /// that is given up meanwhile: until the ban is durable a stop must count as unclean (S3).
+    async fn marked<T: Send + 'static>(
+        self: &Arc<Self>,
+        mark: OpenSession,
+        step: impl FnOnce(&Self) -> Result<T, Abort> + Send + 'static,
+    ) -> Result<(OpenSession, T), No> {
+        let server = Arc::clone(self);
+        let job = move || {
+            if server.custody.frozen().is_some() {
+                return Err(No::from(Reason::WalletFrozen));
+            }
+            match step(&server) {
+                Ok(done) => Ok((mark, done)),
+                Err(abort) => {
+                    let no = server.aborted(&abort);
+                    drop(mark);
+                    Err(no)
+                }
+            }
+        };
+        self.crew.run(job).await.unwrap_or_else(|_| Err(Reason::CosignerBusy.into()))
+    }
+
+    /// Marks that a session is open; may wait for the disk.
+    async fn mark(self: &Arc<Self>) -> Result<OpenSession, No> {
+        self.step(|server| server.custody.session().map_err(|e| Abort::Recoverable(e.to_string()))).await
     }
 }
 

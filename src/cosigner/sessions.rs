@@ -87,10 +87,11 @@ pub enum Stage {
 pub struct Session {
     /// What it is.
     pub stage: Stage,
+    /// A stop now is an unclean one.
+    pub mark: OpenSession,
     owner: Owner,
     until: Instant,
     _place: Place,
-    _mark: OpenSession,
 }
 
 /// A presignature that waits to be used once.
@@ -133,7 +134,7 @@ impl Sessions {
     /// Keeps a session for its second message; answers its id. `None` after a ban.
     pub fn open(&self, owner: Owner, stage: Stage, place: Place, mark: OpenSession) -> Option<[u8; 16]> {
         let id = rand::random();
-        let session = Session { stage, owner, until: Instant::now() + OPEN_FOR, _place: place, _mark: mark };
+        let session = Session { stage, owner, until: Instant::now() + OPEN_FOR, _place: place, mark };
         let mut inner = self.inner();
         (!inner.closed).then(|| inner.open.insert(id, session)).map(|_| id)
     }

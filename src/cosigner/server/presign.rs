@@ -57,13 +57,12 @@ impl Server {
         }
         let open = self.sessions.place(caller.owner).ok_or(Reason::CosignerBusy)?;
         let place = self.sessions.presigned_place(caller.owner).ok_or(Reason::CosignerBusy)?;
-        let joining = self.step(move |server| {
-            let mark = server.custody.session().map_err(|e| Abort::Recoverable(e.to_string()))?;
+        let mark = self.mark().await?;
+        let joining = self.marked(mark, move |server| {
             let share = Arc::clone(server.custody.share());
-            let (joined, round1, round2) = PreJoined::new(share, Party::Sidecar, prepare.sign_id, &prepare.round1)?;
-            Ok((mark, joined, round1, round2))
+            PreJoined::new(share, Party::Sidecar, prepare.sign_id, &prepare.round1)
         });
-        let (mark, joined, round1, round2) = joining.await?;
+        let (mark, (joined, round1, round2)) = joining.await?;
         let stage = Stage::Prepare { joined: Box::new(joined), place };
         let session = self.sessions.open(caller.owner, stage, open, mark).ok_or(Reason::WalletFrozen)?;
         Ok(Opened { session, round1, round2, head: self.head() })
@@ -74,7 +73,7 @@ impl Server {
         let session = self.sessions.take(prepared.session, caller.owner).ok_or(Reason::SessionLost)?;
         let Stage::Prepare { joined, place } = session.stage else { return Err(Reason::SessionLost.into()) };
         let policy = (self.policy)();
-        let half = self.step(move |_| joined.finish(&prepared.round2)).await?;
+        let (_mark, half) = self.marked(session.mark, move |_| joined.finish(&prepared.round2)).await?;
         let kept = self.sessions.keep(prepared.session, caller.owner, half, place, policy);
         if kept { Ok(Kept { session: prepared.session }) } else { Err(Reason::WalletFrozen.into()) }
     }

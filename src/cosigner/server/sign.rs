@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Caller, No, Server};
 use crate::cosigner::judge::Permit;
 use crate::cosigner::sessions::Stage;
-use crate::mpc::{Abort, Joined, Partial, Party};
+use crate::mpc::{Joined, Partial, Party};
 use crate::payment::{ChainId, PurchaseId, Reason};
 use crate::wire::message::{Begin, Finish, Finished, Intent, Opened, SignedIntent, VERSION};
 
@@ -21,13 +21,12 @@ impl Server {
         let permit = self.judge.consider(&intent, &caller.standing).await?;
         crate::failpoint!("cosigner_hold_durable");
         let digest = permit.digest();
-        let joining = self.step(move |server| {
-            let mark = server.custody.session().map_err(|e| Abort::Recoverable(e.to_string()))?;
+        let mark = self.mark().await?;
+        let joining = self.marked(mark, move |server| {
             let share = Arc::clone(server.custody.share());
-            let (joined, round1, round2) = Joined::new(share, Party::Sidecar, begin.sign_id, digest, &begin.round1)?;
-            Ok((mark, joined, round1, round2))
+            Joined::new(share, Party::Sidecar, begin.sign_id, digest, &begin.round1)
         });
-        let (mark, joined, round1, round2) = joining.await?;
+        let (mark, (joined, round1, round2)) = joining.await?;
         crate::failpoint!("cosigner_joined");
         let stage = Stage::Sign { permit: Box::new(permit), joined: Box::new(joined) };
         let session = self.sessions.open(caller.owner, stage, place, mark).ok_or(Reason::WalletFrozen)?;
@@ -39,7 +38,7 @@ impl Server {
         let session = self.sessions.take(finish.session, caller.owner).ok_or(Reason::SessionLost)?;
         let Stage::Sign { permit, joined } = session.stage else { return Err(Reason::SessionLost.into()) };
         self.still(&permit, caller)?;
-        let partial = self.step(move |_| joined.finish(&finish.round2)).await?;
+        let (_mark, partial) = self.marked(session.mark, move |_| joined.finish(&finish.round2)).await?;
         self.release(*permit, &partial, [0; 32], caller)
     }
 
