@@ -15,8 +15,7 @@ mod sealed;
 mod server;
 
 /// Seeds in which something is signed.
-const SIGNING: [&str; 9] =
-    ["pay", "two-connections", "same-purchase", "dearer", "presign", "replay", "disconnect", "revoke", "policy"];
+const SIGNING: [&str; 9] = ["pay", "two-connections", "same-purchase", "dearer", "presign", "replay", "disconnect", "revoke", "policy"];
 
 /// What the seeds of a target are, by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
