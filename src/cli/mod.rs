@@ -9,6 +9,7 @@ mod healthcheck;
 mod init;
 mod ledger;
 mod policy;
+mod probe;
 mod recorded;
 mod serve;
 mod wallet;
@@ -63,6 +64,8 @@ pub enum Command {
     Serve(serve::Args),
     /// Run the co-signer: the judge with share 2.
     Cosigner(cosigner::Args),
+    /// Ask sellers for a co-signer: a process without a share.
+    Probe(probe::Args),
     /// Make a wallet in three shares, and care for it.
     #[command(subcommand)]
     Wallet(Box<wallet::WalletCommand>),
@@ -181,6 +184,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Demo(args) => demo::run(&args, out),
         Command::Serve(args) => serve::run(&args, out),
         Command::Cosigner(args) => cosigner::run(&args, out),
+        Command::Probe(args) => probe::run(&args, out),
         Command::Wallet(command) => wallet::run(&command, out),
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),

@@ -120,8 +120,9 @@ The three agree, nonce by nonce.
 What just happened
   The client sent plain requests to the proxy. Where a seller answered 402, the proxy read the price, asked the policy,
   wrote the amount to its ledger on disk, had exactly that signed by its share and the co-signer's, and sent the request
-  again. What it refused came back to the client as a 402 that says why. The flaky seller took the money and answered 500: the same request was then not
-  paid a second time, because a purchase has one nonce for life.
+  again. What it refused came back to the client as a 402 that says why. The flaky seller took the money and answered 500:
+  the same request was then not paid a second time, because a purchase has one nonce for life.
+  The cryptography is the crate dkls23, which no third party has audited: keep little in such a wallet.
 
 What next
   tollpass demo                     the same, but it stays up: try it with your own client

@@ -191,7 +191,8 @@ impl Report {
             ]
         }));
         format!(
-            "\nA thief has the sidecar's share, identity and passphrase, and asks the co-signer without any policy of its own:\n{}",
+            "\nA thief has the sidecar's share, identity and passphrase, and asks the co-signer without any policy of its own:\n{}\
+             What is left to it: what the co-signer's own caps still allow, to payees that the co-signer knows.\n",
             table(&lines)
         )
     }

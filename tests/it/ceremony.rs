@@ -277,6 +277,60 @@ fn s6_three_processes_make_a_wallet_and_every_pair_signs_refreshes_and_recovers(
     refuses_another_amount(&trio);
 }
 
+#[test]
+fn a_trial_on_one_host_is_marked_and_its_files_are_ready_to_run() {
+    let temp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let folder = temp.path().join("trial");
+    let at = std::time::Instant::now();
+    let made = tollpass()
+        .args(["wallet", "create", "--one-host"])
+        .arg(&folder)
+        .args(["--wallet", "w1", "--agent", "ann", "--agent", "bob", "--recovery", RECOVERY, "--json"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{errors}");
+    assert!(errors.contains("no third party has audited"), "{errors}");
+    println!("one-host create: {:?} wall", at.elapsed());
+    let facts: Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!(facts["origin"], "one-host");
+    for share in facts["shares"].as_array().unwrap() {
+        let share = Path::new(share.as_str().unwrap());
+        let (wallet, frozen) = Custody::inspect(share).unwrap();
+        assert_eq!((wallet.origin, frozen), (tollpass::mpc::Origin::OneHost, None));
+        assert_eq!(wallet.address.0.to_string(), facts["address"].as_str().unwrap());
+        // No share opens with what lies beside it.
+        assert!(!share.parent().unwrap().join("passphrase").exists());
+    }
+    let cosigner = folder.join("cosigner/cosigner.yaml");
+    let config = tollpass::cosigner::config::Config::load(&cosigner).unwrap_or_else(|e| panic!("{e}"));
+    assert!(config.share.join("share").exists());
+    tollpass::config::Config::load(&folder.join("sidecar/tollpass.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    for policy in ["cosigner", "sidecar"] {
+        let checked = tollpass().args(["policy", "check"]).arg(folder.join(policy).join("policy.yaml")).output().unwrap();
+        assert!(checked.status.success(), "{policy}: {}", String::from_utf8_lossy(&checked.stderr));
+    }
+    let again = tollpass().args(["wallet", "create", "--wallet", "w1", "--one-host"]).arg(&folder).output().unwrap();
+    assert_eq!(again.status.code(), Some(2));
+    refuses_a_main_network(&folder);
+}
+
+/// Shares that were on one machine together sign for test networks only (S6).
+fn refuses_a_main_network(folder: &Path) {
+    let refused = tollpass()
+        .args(["wallet", "recover", "--with", "cold", "--listen", "127.0.0.1:0", "--amount", "1"])
+        .args(["--asset", "eip155:8453/erc20:0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "--share"])
+        .arg(folder.join("sidecar/share"))
+        .arg("--unseal")
+        .arg(format!("file:{}", folder.join("passphrases/sidecar/passphrase").display()))
+        .arg("--identity")
+        .arg(folder.join("sidecar/identity.pem"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && errors.contains("test networks only"), "{errors}");
+}
+
 const USDC: &str = "eip155:84532/erc20:0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 
 fn recovery(trio: &Trio, me: Party, with: Party, amount: &str) -> (Party, Command) {

@@ -256,3 +256,34 @@ fn a_stop_is_clean_and_a_changed_policy_counts_at_once() {
     refused(&rig.till.get("/2"), "cap_per_payment", "cosigner");
     assert_eq!(rig.cosigner.terminate().code(), Some(0));
 }
+
+/// `tollpass probe`, ended when dropped.
+struct Probe(std::process::Child);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn s4_a_payee_that_the_seller_itself_names_to_the_probe_is_paid_and_without_a_probe_nobody_is() {
+    let mut wallet = Wallet::new();
+    let socket = wallet.path("cs/probe.sock");
+    wallet.more = "probe: file:probe.sock\n".into();
+    let policy = "version: 1\nagents:\n  bot:\n    caps: { per_payment: 5, day: 1000 }\n    allow:\n      - { id: asked, host: [localhost, 127.0.0.1], \
+                  networks: [\"eip155:84532\"], assets: [USDC], probe: true, plain_http: true }\n";
+    std::fs::write(wallet.path("cs/policy.yaml"), policy).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollpass"));
+    command.args(["probe", "--allow-private", "--socket"]).arg(&socket).stdout(std::process::Stdio::null());
+    let probe = Probe(command.spawn().unwrap());
+    eventually("the probe listens", || socket.exists());
+    let rig = rig_with(wallet, "");
+    assert_eq!(rig.till.get("/asked").status, 200);
+    assert_eq!(rig.till.chain.transfers().len(), 1);
+    drop(probe);
+    // Another address: what the probe said of the first one is kept for a minute.
+    refused(&rig.till.get("/not-asked"), "probe_differs", "cosigner");
+    assert_eq!(rig.till.chain.transfers().len(), 1);
+}

@@ -40,6 +40,8 @@ mod proxy_upstream;
 #[cfg(feature = "failpoints")]
 mod secrets;
 mod supply;
+#[cfg(feature = "failpoints")]
+mod thief;
 mod till;
 #[cfg(feature = "failpoints")]
 mod wire_adversary;

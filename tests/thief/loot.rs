@@ -1,9 +1,8 @@
 //! What was stolen, and how to ask for signatures with it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, U256, hex};
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -35,7 +34,6 @@ pub(crate) struct Loot {
     greeted: Arc<(AtomicU64, tokio::sync::Mutex<()>)>,
     client: Client,
     assets: Arc<AssetTable>,
-    clock_ahead: Option<PathBuf>,
 }
 
 /// How a request went.
@@ -69,21 +67,19 @@ impl Loot {
         let peer = Peer { authority: args.cosigner.clone(), pin: args.pin.parse().context("--pin")? };
         let client = Client::new(identity.clone(), peer, PATIENCE);
         let (greeted, assets) = (Arc::default(), Arc::new(AssetTable::shipped()));
-        Ok(Self { identity, share, custody, greeted, client, assets, clock_ahead: args.clock_ahead.clone() })
+        Ok(Self { identity, share, custody, greeted, client, assets })
     }
 
     /// The thief's watch, seconds.
-    pub(crate) fn now(&self) -> u64 {
-        let real = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let text = self.clock_ahead.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-        real + text.and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(0) / 1000
+    pub(crate) fn now() -> u64 {
+        u64::try_from(tollpass::clock::read().wall.secs()).unwrap_or(0)
     }
 
     fn authorization(&self, want: &Want) -> Result<Authorization> {
         let token: Address = TOKEN.parse()?;
         let asset = self.assets.iter().find(|a| a.id.chain.id() == CHAIN && a.id.token == token).context("the test token")?.clone();
         let from = self.share.wallet().address;
-        let now = self.now();
+        let now = Self::now();
         Ok(Authorization {
             asset,
             from,

@@ -53,9 +53,6 @@ struct Args {
     /// Seed of the mixed plan.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The simulated clock's file, so that the thief's watch is right too.
-    #[arg(long, value_name = "FILE")]
-    clock_ahead: Option<PathBuf>,
     /// Where every signature it gets goes, one JSON object per line.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,

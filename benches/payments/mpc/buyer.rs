@@ -10,7 +10,7 @@ use tollpass::crew::Crew;
 use tollpass::custody::Custody;
 use tollpass::ledger::{Ledger, Options};
 use tollpass::metrics::Metrics;
-use tollpass::payment::Payer;
+use tollpass::payment::{Payer, Reason};
 use tollpass::protocol;
 use tollpass::signer::Signer;
 use tollpass::signer::local::LocalSigner;
@@ -24,6 +24,9 @@ use crate::parts::purchase;
 
 /// As in `serve`.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long it took, or why it failed.
+pub(super) type Bought = Result<Duration, Reason>;
 
 /// One proxy's money side.
 pub(super) struct Buyer {
@@ -76,8 +79,8 @@ impl Buyer {
         buyer
     }
 
-    /// Buys once; how long from the decision to the header.
-    pub(super) async fn buy(&self) -> Duration {
+    /// Buys once; how long from the decision to the header, or why there is none.
+    pub(super) async fn buy(&self) -> Bought {
         let start = Instant::now();
         let now = self.ledger.clock(clock::read()).now;
         let approval = self.judge.approve(&self.ledger, now);
@@ -87,16 +90,19 @@ impl Buyer {
         new.id = tollpass::payment::PurchaseId::from_bytes(rand::random());
         let mut commitment = self.ledger.reserve(approval, new, now).unwrap().commit().await.unwrap();
         let request = commitment.sign_request(&offer.asset).unwrap();
-        let signed = self.signer.authorize(&request, Instant::now() + DEADLINE).await.unwrap();
+        let signed = match self.signer.authorize(&request, Instant::now() + DEADLINE).await {
+            Ok(signed) => signed,
+            Err(error) => return Err(error.reason()),
+        };
         commitment.signed(&signed);
         std::hint::black_box(protocol::credential(offer.protocol, &offer.wire, &signed));
         let took = start.elapsed();
         commitment.consumed();
-        took
+        Ok(took)
     }
 
     /// So many, one after the other.
-    pub(super) async fn in_turn(&self, count: usize) -> Vec<Duration> {
+    pub(super) async fn in_turn(&self, count: usize) -> Vec<Bought> {
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
             times.push(self.buy().await);
@@ -118,8 +124,8 @@ impl Buyer {
 }
 
 /// `per_second` for `time`, whether or not the ones before are done; each from the moment it was due. And how many a second
-/// were done until the last one was.
-pub(super) async fn steady(buyer: &Arc<Buyer>, per_second: u32, time: Duration) -> (Vec<Duration>, f64) {
+/// ended until the last one did.
+pub(super) async fn steady(buyer: &Arc<Buyer>, per_second: u32, time: Duration) -> (Vec<Bought>, f64) {
     let (start, count) = (tokio::time::Instant::now(), per_second * u32::try_from(time.as_secs()).unwrap());
     let mut running = Vec::new();
     for n in 0..count {
@@ -128,7 +134,7 @@ pub(super) async fn steady(buyer: &Arc<Buyer>, per_second: u32, time: Duration) 
         let buyer = Arc::clone(buyer);
         running.push(tokio::spawn(async move {
             let late = due.elapsed();
-            buyer.buy().await + late
+            buyer.buy().await.map(|took| took + late)
         }));
     }
     let mut times = Vec::new();
@@ -139,14 +145,14 @@ pub(super) async fn steady(buyer: &Arc<Buyer>, per_second: u32, time: Duration) 
 }
 
 /// So many at the same moment.
-pub(super) async fn at_once(buyer: &Arc<Buyer>, count: usize) -> Vec<Duration> {
+pub(super) async fn at_once(buyer: &Arc<Buyer>, count: usize) -> Vec<Bought> {
     let running: Vec<_> = (0..count)
         .map(|_| {
             let buyer = Arc::clone(buyer);
             let due = Instant::now();
             tokio::spawn(async move {
                 let late = due.elapsed();
-                buyer.buy().await + late
+                buyer.buy().await.map(|took| took + late)
             })
         })
         .collect();

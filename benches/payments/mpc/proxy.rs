@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use tollpass::payment::Reason;
 
+use super::buyer::Bought;
 use super::wallet::Wallet;
 
 /// Connections that pay; enough for what is under way at any moment.
@@ -75,7 +77,7 @@ impl Proxy {
     }
 
     /// Free requests for `time`, one after the other, evenly spread.
-    pub(super) fn free(&self, time: Duration) -> Vec<Duration> {
+    pub(super) fn free(&self, time: Duration) -> Vec<Bought> {
         let mut connection = Connection::to(self.address);
         let (start, count) = (Instant::now(), FREE * u32::try_from(time.as_secs()).unwrap());
         let request = format!("GET http://{0}/free HTTP/1.1\r\nhost: {0}\r\naccept: */*\r\nuser-agent: bench\r\n\r\n", self.seller);
@@ -83,13 +85,14 @@ impl Proxy {
             std::thread::sleep((start + Duration::from_secs(1) * n / FREE).saturating_duration_since(Instant::now()));
             let asked = Instant::now();
             assert_eq!(connection.ask(&request), 200);
-            asked.elapsed()
+            Ok(asked.elapsed())
         };
         (0..count).map(ask).collect()
     }
 
-    /// `per_second` paid requests for `time`, whether or not the ones before are done; each from the moment it was due.
-    pub(super) fn paid(&self, per_second: u32, time: Duration) -> Vec<Duration> {
+    /// `per_second` paid requests for `time`, whether or not the ones before are done; each from the moment it was due. One
+    /// that was not paid counts as refused by the signer, whoever refused it.
+    pub(super) fn paid(&self, per_second: u32, time: Duration) -> Vec<Bought> {
         let (jobs, inbox) = mpsc::channel::<Instant>();
         let inbox = Arc::new(Mutex::new(inbox));
         let payers: Vec<_> = (0..PAYERS)
@@ -102,8 +105,8 @@ impl Proxy {
                         let Ok(due) = job else { return times };
                         let page = rand::random::<u64>();
                         let request = format!("GET http://{seller}/buy/{page} HTTP/1.1\r\nhost: {seller}\r\naccept: */*\r\n\r\n");
-                        assert_eq!(connection.ask(&request), 200);
-                        times.push(due.elapsed());
+                        let status = connection.ask(&request);
+                        times.push(if status == 200 { Ok(due.elapsed()) } else { Err(Reason::SignerRefused) });
                     }
                 })
             })

@@ -48,6 +48,11 @@ pub enum WalletCommand {
 }
 
 pub(super) fn run(command: &WalletCommand, out: &mut dyn Write) -> Outcome {
+    use WalletCommand::{Create, Identity, Recover, Refresh, Reopen};
+    if matches!(command, Create(_) | Identity(_) | Recover(_) | Refresh(_) | Reopen(_)) {
+        // Shares and identities will be in memory (S8).
+        crate::state::harden();
+    }
     match command {
         WalletCommand::Identity(args) => identity::run(args, out),
         WalletCommand::Create(args) => create::run(args, out),

@@ -204,7 +204,7 @@ signer:
     unseal: file:../passphrases/sidecar/passphrase
     identity: file:identity.pem
     cosigner: \"https://127.0.0.1:7402\"
-    pin: {pin}
+    pin: \"{pin}\"
 ",
         default = agents.first().map_or("research-bot", AgentId::as_str),
         pin = home.pins.get(&Party::Cosigner).map(ToString::to_string).unwrap_or_default(),

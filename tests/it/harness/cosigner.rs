@@ -49,6 +49,21 @@ impl Wallet {
         wallet
     }
 
+    /// The co-signer's address, host:port.
+    pub(crate) fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its fingerprint.
+    pub(crate) fn pin(&self) -> &str {
+        &self.pin
+    }
+
+    /// What opens both shares.
+    pub(crate) const fn passphrase(&self) -> &'static str {
+        PASSPHRASE
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -20,6 +20,8 @@ pub(crate) use program::{Program, Setup, payer};
 pub(crate) use seller::{Call, Next, Seller, seller_text};
 pub(crate) use tls::TestCa;
 pub(crate) use wire::{Wire, free_port, sha256};
+#[cfg(feature = "failpoints")]
+pub(crate) use x402::worth;
 pub(crate) use x402::{Act, Plan, Receipt, Terms, TransferWithAuthorization, Visit, X402, challenge, shop};
 
 /// Nothing in these tests legitimately takes longer.

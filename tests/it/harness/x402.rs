@@ -334,6 +334,24 @@ fn check(credential: &str, version: X402, terms: &Terms) -> Result<Payment, Stri
     Ok(Payment { version, from: message.from, to: message.to, value: message.value, nonce: message.nonce })
 }
 
+/// What a signature that somebody got hold of moves, and from when on: `(from, to, value, nonce, validAfter)`; `None` if the token
+/// would not take it. `line` has the fields of the authorization as texts, and the signature.
+#[cfg(feature = "failpoints")]
+pub(crate) fn worth(line: &Value) -> Option<(Address, Address, U256, alloy_primitives::B256, u64)> {
+    let text = |key: &str| line[key].as_str();
+    let seconds = |key: &str| line[key].as_u64();
+    let message = TransferWithAuthorization {
+        from: text("from")?.parse().ok()?,
+        to: text("to")?.parse().ok()?,
+        value: text("value")?.parse().ok()?,
+        validAfter: U256::from(seconds("validAfter")?),
+        validBefore: U256::from(seconds("validBefore")?),
+        nonce: text("nonce")?.parse().ok()?,
+    };
+    let signed = recover(&message, text("signature")?) == Some(message.from);
+    signed.then_some((message.from, message.to, message.value, message.nonce, seconds("validAfter")?))
+}
+
 /// Who signed, as the token contract computes it: 65 bytes, low s, v 27 or 28.
 fn recover(message: &TransferWithAuthorization, signature: &str) -> Option<Address> {
     let domain = Eip712Domain::new(Some("USDC".into()), Some("2".into()), Some(U256::from(CHAIN_ID)), Some(USDC), None);
