@@ -90,9 +90,9 @@ fn the_process_that_runs_sequences() {
         assert!(told.partials > 0 || !SIGNING.contains(&name.as_str()), "{name}: {told:?}");
         add(told);
     }
-    (0..150).for_each(|_| add(bench.run(&mutated(&seeds, &mut random))));
+    (0..50).for_each(|_| add(bench.run(&mutated(&seeds, &mut random))));
     println!("sequences: {all:?}, {frozen} wallets frozen");
-    assert!(all.partials > 50 && all.refused > 50 && all.closed > 50 && frozen > 1);
+    assert!(all.partials > 30 && all.refused > 50 && all.closed > 20 && frozen > 0);
 }
 
 #[test]

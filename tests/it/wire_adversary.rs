@@ -197,7 +197,7 @@ async fn s4_a_changed_intent_is_refused_by_its_reason_and_holds_nothing() {
         ("unsupported_network", |i| i.chain = u64::MAX),
         ("window_not_open", |i| i.valid_after += 3600),
         ("window_too_short", |i| i.valid_before = 0),
-        ("not_allowed", |i| i.to = [0x22; 20]),
+        ("unverified_payee", |i| i.to = [0x22; 20]),
         ("amount_too_large", |i| i.value = [0xff; 32]),
         ("cap_per_payment", |i| i.value[29] = 0x7f),
         ("grant_invalid", |i| i.grant = Some(vec![0xff; 100])),
