@@ -65,11 +65,18 @@ impl Bench<'_> {
         let authority = if far == 0 { to } else { relay::start(to, Duration::from_millis(far)) };
         let buyer = Arc::new(Buyer::mpc(self.dir, self.wallet, &self.custody, authority.to_string(), pool));
         if pool > 0 {
-            buyer.pool(POOL).await;
+            buyer.filled(POOL).await;
         } else {
             buyer.in_turn(5).await;
         }
         buyer
+    }
+
+    /// Waits until nothing is missing in the pool: payments that follow are not made beside its filling.
+    async fn full(&self) {
+        while self.cosigner.presignatures() < POOL {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// CPU and memory.
@@ -91,7 +98,7 @@ impl Bench<'_> {
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for _ in 0..COUNT / BURST {
                 if pool > 0 {
-                    buyer.pool(POOL).await;
+                    self.full().await;
                 }
                 let (here, there) = (Cpu::of(std::process::id()), self.cosigner.cpu());
                 buyer.in_turn(BURST).await;
@@ -130,7 +137,7 @@ impl Bench<'_> {
                 let mut all = Vec::new();
                 while all.len() < COUNT {
                     if pool > 0 {
-                        buyer.pool(POOL).await;
+                        self.full().await;
                     }
                     all.extend(buyer.in_turn(BURST).await);
                 }

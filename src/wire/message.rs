@@ -91,6 +91,7 @@ pub struct Claims {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedIntent {
     /// Postcard of [`Intent`].
+    #[serde(with = "whole")]
     pub bytes: Vec<u8>,
     /// Fingerprint of the signing identity.
     pub signer: [u8; 32],
@@ -131,6 +132,7 @@ pub struct Begin {
     /// Fresh random id of the signing session.
     pub sign_id: [u8; 32],
     /// Our first protocol message.
+    #[serde(with = "whole")]
     pub round1: Vec<u8>,
 }
 
@@ -140,8 +142,10 @@ pub struct Opened {
     /// The session; half open, ten seconds (S11).
     pub session: [u8; 16],
     /// Its first protocol message.
+    #[serde(with = "whole")]
     pub round1: Vec<u8>,
     /// Its second.
+    #[serde(with = "whole")]
     pub round2: Vec<u8>,
     /// Its ledger's head.
     pub head: u64,
@@ -153,6 +157,7 @@ pub struct Finish {
     /// The session.
     pub session: [u8; 16],
     /// Our second protocol message.
+    #[serde(with = "whole")]
     pub round2: Vec<u8>,
 }
 
@@ -179,6 +184,7 @@ pub struct Prepare {
     /// Fresh random id.
     pub sign_id: [u8; 32],
     /// Our first protocol message, over the zero digest.
+    #[serde(with = "whole")]
     pub round1: Vec<u8>,
 }
 
@@ -188,6 +194,7 @@ pub struct Prepared {
     /// The session.
     pub session: [u8; 16],
     /// Our second protocol message.
+    #[serde(with = "whole")]
     pub round2: Vec<u8>,
 }
 
@@ -279,3 +286,49 @@ impl std::fmt::Debug for Finished {
 /// The reason of a [`Refused`] that only says: this connection is new to us, send [`Hello`] first. Nothing was done; it never
 /// reaches an agent.
 pub const HELLO_FIRST: &str = "hello_first";
+
+/// Bytes in one piece: encoded just as a sequence of them, without a step for each. Eighty kilobytes go each way per signature.
+mod whole {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_bytes(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn bytes_in_one_piece_are_encoded_as_a_sequence_of_bytes() {
+        let round2: Vec<u8> = (0..50_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let finish = Finish { session: [7; 16], round2: round2.clone() };
+        let encoded = postcard::to_allocvec(&finish).unwrap();
+        assert_eq!(encoded, postcard::to_allocvec(&([7_u8; 16], round2)).unwrap());
+        assert_eq!(postcard::from_bytes::<Finish>(&encoded).unwrap(), finish);
+        assert!(postcard::from_bytes::<Finish>(&encoded[..encoded.len() - 1]).is_err(), "a length that promises more than there is");
+    }
+}

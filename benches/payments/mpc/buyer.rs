@@ -110,8 +110,8 @@ impl Buyer {
         times
     }
 
-    /// Waits until as many presignatures are ready.
-    pub(super) async fn pool(&self, wanted: usize) {
+    /// Waits until as many presignatures were made; its gauge is brought up to date once a second and when a pool was filled.
+    pub(super) async fn filled(&self, wanted: usize) {
         for _ in 0..600 {
             let ready = process::sum(&self.metrics.render(), "tollpass_presignatures", "");
             if ready >= wanted as f64 {

@@ -83,6 +83,11 @@ impl Cosigner {
         process::memory(self.child.id())
     }
 
+    /// Presignatures that are ready now.
+    pub(super) fn presignatures(&self) -> usize {
+        process::metric(self.admin, "tollpass_cosigner_presignatures{", "") as usize
+    }
+
     /// Signatures given so far: interactive and presigned.
     pub(super) fn signatures(&self) -> (usize, usize) {
         let count = |kind: &str| process::metric(self.admin, "tollpass_cosigner_requests_total", kind) as usize;
