@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::io::Errno;
@@ -77,12 +78,20 @@ pub(super) fn lock(folder: &Path) -> Result<File, CustodyError> {
     let path = folder.join("share.lock");
     let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     let file = open.map_err(|error| io_error(&path, error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(CustodyError::Locked(path)),
-        Err(e) => Err(io_error(&path, e.into())),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A child of the process that just let go holds the lock too, between its fork and its exec.
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Err(Errno::WOULDBLOCK) => return Err(CustodyError::Locked(path)),
+            Err(e) => return Err(io_error(&path, e.into())),
+        }
     }
 }
+
+/// How long a lock may look taken before it is.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// `statfs` magic numbers of tmpfs and ramfs.
 const MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];

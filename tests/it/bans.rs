@@ -73,7 +73,7 @@ async fn s3_the_first_failed_check_is_the_last_check_of_this_share() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_a_ban_survives_kill_9_at_every_write() {
-    let places = tollpass::failpoint::CUSTODY.iter().chain(tollpass::failpoint::NAMES).filter(|name| name.contains("ban"));
+    let places = tollpass::failpoint::CUSTODY.iter().chain(tollpass::failpoint::SIGNING).filter(|name| name.contains("ban"));
     let listed: std::collections::BTreeSet<&str> = places.copied().collect();
     assert_eq!(listed, STEPS.iter().map(|(name, _)| *name).collect(), "a step without a row");
     println!("{:<22} {:<8} {:<10} {:<18} found by the next process", "killed at", "SIGKILL", "answered", "bits learnt");

@@ -20,6 +20,18 @@ const COSIGNER: [&str; 8] = [
 
 const SIDECAR: [&str; 4] = ["sidecar_before_begin", "sidecar_begun", "sidecar_before_finish", "sidecar_finished"];
 
+const ENROLMENT: [&str; 2] = ["enroll_key_written", "enroll_token_spent"];
+
+#[test]
+fn every_step_of_a_signature_and_of_an_enrolment_has_a_row() {
+    let rows: Vec<&str> = COSIGNER.iter().chain(&SIDECAR).chain(&ENROLMENT).map(|step| step.split(':').next().unwrap()).collect();
+    // Those of a ban have theirs in `bans`.
+    for step in tollpass::failpoint::SIGNING.iter().filter(|step| !step.ends_with("_ban")) {
+        assert!(rows.contains(step), "{step} has no row");
+    }
+    println!("{} steps of a signature and an enrolment are killed", rows.len());
+}
+
 fn setup(wallet: &Wallet) -> Setup {
     // The cap fits one payment exactly: whoever forgets one, or pays twice, shows.
     Setup::new().signer(&wallet.signer(", deadline: 1s")).env("UNSEAL", "correct horse").caps("per_payment: 0.01, day: 0.01")
@@ -76,7 +88,7 @@ fn a_proxy_killed_at_any_step_of_a_signature_buys_once_after_its_restart() {
 
 #[test]
 fn an_enrolment_killed_at_any_step_is_finished_by_the_same_token() {
-    for step in ["enroll_key_written", "enroll_token_spent"] {
+    for step in ENROLMENT {
         let wallet = Wallet::new();
         let on_the_cosigner = step == "enroll_token_spent";
         let mut cosigner = wallet.start(if on_the_cosigner { &[("TOLLPASS_FAILPOINT", "enroll_token_spent")] } else { &[] });
