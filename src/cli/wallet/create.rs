@@ -17,6 +17,8 @@ use crate::payment::{AgentId, parse_address};
 /// Arguments of `wallet create`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+
 Three machines, three operators. Each makes an identity and reads its fingerprint to the other two:
   tollpass wallet identity --out identity.pem
 

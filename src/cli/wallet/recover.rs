@@ -19,6 +19,8 @@ use crate::payment::{Asset, AssetId, AssetTable, Signed};
 /// Arguments of `wallet recover`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+
 On the two machines that are left, one of them the cold one, after the programs that use the shares were stopped:
   tollpass wallet recover --with cold --listen 0.0.0.0:7403 --share share --unseal file:/secrets/pass --identity identity.pem \\
       --asset eip155:8453/erc20:0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913 --amount 12.5

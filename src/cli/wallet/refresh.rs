@@ -14,6 +14,8 @@ use crate::mpc::{Party, Wallet};
 /// Arguments of `wallet refresh`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+
 Stop the programs that use the shares, then on the three machines:
   tollpass wallet refresh --listen 0.0.0.0:7403 --share share --unseal file:/secrets/pass --identity identity.pem
   tollpass wallet refresh --join https://cosigner.example:7403 --share share --unseal … --identity …
