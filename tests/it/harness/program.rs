@@ -110,6 +110,7 @@ impl Setup {
         self
     }
 
+    #[cfg_attr(not(feature = "failpoints"), allow(dead_code))]
     pub(crate) fn signer(mut self, text: &str) -> Self {
         self.signer = text.into();
         self
