@@ -5,7 +5,7 @@ BIN := target/debug/tollpass
 # Longer or shorter runs of `make conformance`, `make fuzz`.
 REPEAT ?= 5
 CASES ?= 20000
-SECONDS_EACH ?= 60
+SECONDS_EACH ?= 600
 
 .PHONY: help demo test peers conformance fuzz bench lint image clean
 
