@@ -7,6 +7,7 @@
 //! Only HTTP bindings live here. A new protocol is one module and one arm in each function below.
 
 pub mod body;
+mod signed_offer;
 mod x402;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -124,6 +125,11 @@ pub fn valid_after(protocol: ProtocolId, now: Timestamp) -> u64 {
         ProtocolId::X402V1 => u64::try_from(now.secs()).unwrap_or(0).saturating_sub(600),
         ProtocolId::X402V2 => 0,
     }
+}
+
+/// The seller's signed offer for `offer`, if its challenge had one (x402 `offer-receipt`): unverified, for a co-signer that pins keys.
+pub fn signed_offer(offer: &Offer) -> Option<String> {
+    signed_offer::find(offer)
 }
 
 /// Rebuilds an offer from what the ledger kept, to present or sign it again after a restart.

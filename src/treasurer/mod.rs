@@ -246,7 +246,7 @@ impl Treasurer {
         let Some(request) = commitment.sign_request(&offer.asset) else {
             return Err(Refusal::because(Reason::Internal));
         };
-        let request = request.with_proofs(Some(ask.url.clone()), None);
+        let request = request.with_proofs(Some(ask.url.clone()), protocol::signed_offer(&offer));
         let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if left < MIN_WINDOW_SECS {
             return Err(self.give_up(commitment, Reason::WindowTooShort, again));
