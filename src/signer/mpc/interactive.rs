@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Failed, Inner, lock};
+use crate::custody::OpenSession;
 use crate::ledger::SignRequest;
 use crate::mpc::{Abort, Begun, Partial, Party};
 use crate::payment::MicroUsd;
@@ -28,14 +29,12 @@ impl Inner {
         let opened: Opened = self.ask(path::BEGIN, &begin, deadline).await?;
         self.see_head(known, opened.head)?;
         crate::failpoint!("sidecar_begun");
-        let (completing, round2) = self.step(move |_| begun.advance(&opened.round1, &opened.round2)).await?;
+        let (_mark, (completing, round2)) = self.marked(mark, move || begun.advance(&opened.round1, &opened.round2)).await?;
         crate::failpoint!("sidecar_before_finish");
         let finished: Finished = self.ask(path::FINISH, &Finish { session: opened.session, round2 }, deadline).await?;
         self.heard(request, known, &finished)?;
         let partial = Partial::from_bytes(finished.partial);
-        let rsv = self.step(move |_| completing.complete(&partial)).await;
-        drop(mark);
-        rsv
+        self.step(move |_| completing.complete(&partial)).await
     }
 
     /// What comes with a partial: the ledger's head and what the agent may still spend there.
@@ -48,6 +47,22 @@ impl Inner {
         }
         drop(remaining);
         self.see_head(known, finished.head)
+    }
+
+    /// A step that may end in a ban. The mark of the open session goes with the job and outlives its ban, also if nobody waits
+    /// for the job any more: a process that dies in between has stopped uncleanly (S3).
+    pub(super) async fn marked<T: Send + 'static>(
+        &self,
+        mark: OpenSession,
+        step: impl FnOnce() -> Result<T, Abort> + Send + 'static,
+    ) -> Result<(OpenSession, T), Failed> {
+        let (mark, result) = self
+            .step(move |custody| {
+                let result = step().inspect_err(|abort| super::ban(custody, abort));
+                Ok((mark, result))
+            })
+            .await?;
+        result.map(|value| (mark, value)).map_err(Failed::Aborted)
     }
 
     /// Runs a step of the protocol on the crew. A ban is durable before this returns.

@@ -76,9 +76,8 @@ impl Inner {
             .await?;
         let prepare = Prepare { wallet: self.wallet.id.to_string(), epoch: self.wallet.epoch, sign_id, round1 };
         let opened: Opened = self.ask(path::PREPARE, &prepare, deadline).await?;
-        let (half, round2) = self.step(move |_| begun.advance(&opened.round1, &opened.round2)).await?;
+        let (_mark, (half, round2)) = self.marked(mark, move || begun.advance(&opened.round1, &opened.round2)).await?;
         let kept: Kept = self.ask(path::PREPARED, &Prepared { session: opened.session, round2 }, deadline).await?;
-        drop(mark);
         self.pool.put(half, kept.session, generation);
         Ok(())
     }
