@@ -11,7 +11,7 @@ use super::lock;
 use crate::mpc::Presignature;
 
 /// The co-signer keeps its half for three minutes; ours goes a little earlier.
-const LIFE: Duration = Duration::from_secs(150);
+const LIFE: Duration = Duration::from_secs(175);
 
 /// One that is ready: our half, and the co-signer's name for its own.
 pub(super) struct Ready {
