@@ -51,6 +51,7 @@ fn m1_1_identical_live_requests_are_as_many_purchases() {
     }
     assert_eq!(till.chain.count(), MANY);
     let nonces: HashSet<_> = till.chain.transfers().iter().map(|t| t.nonce).collect();
+    assert!(till.chain.transfers().iter().all(|t| t.from == payer()), "one wallet pays");
     assert_eq!(nonces.len(), MANY);
     till.states(&["settled"; MANY]);
     till.spent(CENT * MANY as u64);

@@ -1,8 +1,6 @@
-use std::time::Instant;
-
 use super::*;
 use crate::mpc::testing::{deal, deal_shared, with_wallet};
-use crate::mpc::{CodecError, MAX_SIGNING, Partial};
+use crate::mpc::{CodecError, MAX_SIGNING};
 
 #[test]
 fn all_three_pairs_sign_in_either_role() {
@@ -107,42 +105,4 @@ fn a_share_reads_back_from_its_bytes_and_only_as_itself() {
 fn debug_of_a_share_shows_nothing_secret() {
     let [a, ..] = deal("w1");
     assert_eq!(format!("{a:?}"), "Share { wallet: WalletId(\"w1\"), party: Sidecar, .. }");
-}
-
-/// Figures for the bench page: run with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_the_phases() {
-    let [a, b, _] = deal_shared("w1");
-    let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let ms = |from: rustix::time::Timespec, to: rustix::time::Timespec| {
-        (to.tv_sec - from.tv_sec) as f64 * 1e3 + (to.tv_nsec - from.tv_nsec) as f64 / 1e6
-    };
-    let n = 50;
-    let (mut sum, mut sizes) = ([0.0; 5], [0; 5]);
-    for _ in 0..n {
-        let (id, digest) = (rand::random(), random_digest());
-        let t0 = cpu();
-        let (begun, a1) = Begun::new(a.clone(), Party::Cosigner, id, digest).unwrap();
-        let t1 = cpu();
-        let (joined, b1, b2) = Joined::new(b.clone(), Party::Sidecar, id, digest, &a1).unwrap();
-        let t2 = cpu();
-        let (completing, a2) = begun.advance(&b1, &b2).unwrap();
-        let t3 = cpu();
-        let half: Partial = joined.finish(&a2).unwrap();
-        let t4 = cpu();
-        completing.complete(&half).unwrap();
-        let t5 = cpu();
-        for (at, (from, to)) in [(t0, t1), (t1, t2), (t2, t3), (t3, t4), (t4, t5)].into_iter().enumerate() {
-            sum[at] += ms(from, to);
-        }
-        sizes = [a1.len(), b1.len(), b2.len(), a2.len(), half.as_bytes().len()];
-    }
-    let [begin, join, advance, finish, complete] = sum.map(|s| s / f64::from(n));
-    println!("CPU ms: begin {begin:.2}, join {join:.2}, advance {advance:.2}, finish {finish:.2}, complete {complete:.2}");
-    println!("initiator {:.2}, responder {:.2}; bytes {sizes:?}", begin + advance + complete, join + finish);
-    println!("sealed content of a share: {} bytes", a.secret_bytes().unwrap().len());
-    let at = Instant::now();
-    let _ = deal("w2");
-    println!("dealing takes {:?}", at.elapsed());
 }

@@ -8,8 +8,6 @@ use alloy_primitives::{Address, B256, U256};
 /// One settled transfer.
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
-    // Only the tests with a co-signer, which need failpoints, ask who paid.
-    #[cfg_attr(not(feature = "failpoints"), allow(dead_code))]
     pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) value: U256,

@@ -110,7 +110,7 @@ impl Setup {
         self
     }
 
-    #[cfg_attr(not(feature = "failpoints"), allow(dead_code))]
+    #[cfg(feature = "failpoints")]
     pub(crate) fn signer(mut self, text: &str) -> Self {
         self.signer = text.into();
         self
