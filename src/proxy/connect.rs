@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +10,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_rustls::TlsAcceptor;
 
 use super::agent::Caller;
 use super::body::AgentBody;
+use super::relay::{Rewound, relay, relay_streams};
 use super::server::{self, Connection, Tunnel};
 use super::target::{self, Target};
 use super::{error, headers};
@@ -47,7 +46,7 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
         tokio::spawn(later(conn.clone(), caller, target, upgrade));
         return Response::new(AgentBody::Empty);
     }
-    let seller = match conn.proxy.dialer.tcp(&target.host, target.port).await {
+    let seller = match conn.proxy.dialer.net.tcp(&target.host, target.port).await {
         Ok(stream) => stream,
         Err(reason) => return error::failure(reason),
     };
@@ -110,7 +109,7 @@ async fn inside(conn: Arc<Connection>, caller: Caller, target: Target, upgraded:
         }
         Kind::Http => server::serve_tunnel(&conn, agent, Tunnel { caller, target: Target { https: false, ..target } }).await,
         Kind::Other => {
-            if let Ok(seller) = conn.proxy.dialer.tcp(&target.host, target.port).await {
+            if let Ok(seller) = conn.proxy.dialer.net.tcp(&target.host, target.port).await {
                 relay_streams(agent, seller).await;
             }
         }
@@ -150,52 +149,6 @@ fn kind(first: &[u8]) -> Kind {
     let method = first.split(|b| *b == b' ').next().unwrap_or_default();
     let known: [&[u8]; 8] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"];
     if first.contains(&b' ') && known.contains(&method) { Kind::Http } else { Kind::Other }
-}
-
-/// Joins an upgraded connection with a seller's, as bytes.
-async fn relay(upgraded: Upgraded, seller: TcpStream) {
-    // hyper gives the plain socket back when nothing was buffered: the copy then runs on two sockets.
-    match upgraded.downcast::<TokioIo<super::io::AgentIo<TcpStream>>>() {
-        Ok(parts) => {
-            let agent = Rewound { head: parts.read_buf, inner: parts.io.into_inner() };
-            relay_streams(agent, seller).await;
-        }
-        Err(upgraded) => relay_streams(TokioIo::new(upgraded), seller).await,
-    }
-}
-
-async fn relay_streams(mut agent: impl AsyncRead + AsyncWrite + Unpin, mut seller: TcpStream) {
-    // Either side may close its half first; the other half goes on.
-    let _ = tokio::io::copy_bidirectional(&mut agent, &mut seller).await;
-}
-
-/// A stream with the first bytes put back.
-pub(super) struct Rewound<T> {
-    head: Bytes,
-    inner: T,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.head.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
-        }
-        let n = self.head.len().min(buf.remaining());
-        buf.put_slice(&self.head.split_to(n));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

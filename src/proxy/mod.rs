@@ -4,6 +4,7 @@
 mod agent;
 mod body;
 mod connect;
+mod dial;
 mod error;
 mod exchange;
 mod forward;
@@ -15,6 +16,7 @@ mod live;
 mod paid;
 mod paywall;
 mod record;
+mod relay;
 mod replay;
 pub(crate) mod server;
 mod target;
@@ -40,6 +42,7 @@ use crate::policy::{HostPattern, Policy, View as _};
 use crate::signer::Signer;
 use crate::treasurer::Treasurer;
 
+use dial::Dial;
 use exchange::Exchanges;
 use guard::Guard;
 use kept::Kept;
@@ -98,7 +101,7 @@ impl Proxy {
         let never = never.map_err(|fault| anyhow::anyhow!("tls.never: {fault}"))?;
         let upstream = &config.upstream;
         let dialer = Dialer {
-            guard: Guard::new(upstream.allow_private, &upstream.allow_cidrs),
+            net: Dial { guard: Guard::new(upstream.allow_private, &upstream.allow_cidrs), connect: upstream.connect },
             tls: roots.client()?,
             connect: upstream.connect,
             first_byte: upstream.first_byte,
@@ -132,7 +135,7 @@ impl Proxy {
 
     /// Tells the guard which addresses are ours. Once, before anything is accepted.
     pub(crate) fn set_own(&self, own: Vec<SocketAddr>) {
-        self.dialer.guard.set_own(own);
+        self.dialer.net.guard.set_own(own);
     }
 
     /// Brings the gauges that are computed, not counted, up to date: budgets and open authorizations.

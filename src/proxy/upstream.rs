@@ -1,8 +1,7 @@
-//! Towards the seller: resolve, check the address, connect, send, wait. Connections are pinned to the agent's connection
+//! Towards the seller: TLS and HTTP on a dialled connection, send, wait. Connections are pinned to the agent's connection
 //! and never shared between agents.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,20 +10,18 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::body::SellerBody;
-use super::guard::Guard;
+use super::dial::Dial;
 use super::io::SellerIo;
 use super::target::Target;
 use super::tls;
 use crate::payment::{AgentId, Reason};
-use crate::policy::Host;
 
-/// Opens connections.
+/// Opens HTTP connections to sellers and sends on them.
 pub(super) struct Dialer {
-    pub(super) guard: Guard,
+    pub(super) net: Dial,
     pub(super) tls: Arc<rustls::ClientConfig>,
     pub(super) connect: Duration,
     pub(super) first_byte: Duration,
@@ -34,44 +31,9 @@ pub(super) struct Dialer {
 pub(super) type Sender = SendRequest<SellerBody>;
 
 impl Dialer {
-    /// A TCP connection to a checked address of `host`.
-    pub(super) async fn tcp(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
-        tokio::time::timeout(self.connect, self.tcp_unbounded(host, port)).await.unwrap_or(Err(Reason::ConnectTimeout))
-    }
-
-    async fn tcp_unbounded(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
-        let addresses = resolve(host, port).await?;
-        let permitted: Vec<SocketAddr> = addresses.iter().copied().filter(|a| self.guard.permits(*a)).collect();
-        if permitted.is_empty() {
-            return Err(if addresses.is_empty() { Reason::DnsError } else { Reason::ForbiddenAddress });
-        }
-        // An address that does not answer must not use up the time of the others.
-        let share = self.connect / u32::try_from(permitted.len()).unwrap_or(u32::MAX);
-        let mut failure = Reason::ConnectFailed;
-        for address in permitted {
-            // The checked address itself is dialled: a second look-up could give another one.
-            let stream = match tokio::time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(_)) => continue,
-                Err(_) => {
-                    failure = Reason::ConnectTimeout;
-                    continue;
-                }
-            };
-            if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
-                && self.guard.is_ourselves(local, peer)
-            {
-                return Err(Reason::ForbiddenAddress);
-            }
-            let _ = stream.set_nodelay(true);
-            return Ok(stream);
-        }
-        Err(failure)
-    }
-
     /// An HTTP/1.1 connection, TLS where the target says so.
     pub(super) async fn http(&self, target: &Target) -> Result<Sender, Reason> {
-        let stream = self.tcp(&target.host, target.port).await?;
+        let stream = self.net.tcp(&target.host, target.port).await?;
         if !target.https {
             return handshake(SellerIo::new(stream)).await;
         }
@@ -137,16 +99,6 @@ where
 
 fn classify(error: &hyper::Error) -> Reason {
     if error.is_parse() { Reason::UpstreamProtocol } else { Reason::UpstreamClosed }
-}
-
-async fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, Reason> {
-    match host {
-        Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
-        Host::Name(name) => match tokio::net::lookup_host((&**name, port)).await {
-            Ok(found) => Ok(found.collect()),
-            Err(_) => Err(Reason::DnsError),
-        },
-    }
 }
 
 /// Idle connections of one worker, by agent and target.
