@@ -15,10 +15,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::admin::{self, Part, Readiness};
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
-use crate::proxy::server::{self, Patience};
+use crate::proxy::server::{self, Bound, Patience, Way};
 use crate::proxy::{Parts, Proxy};
 use crate::reload::{self, Reloader};
 use crate::treasurer::Treasurer;
@@ -51,6 +51,8 @@ pub fn serve(config: Config, options: ServeOptions) -> Result<()> {
 pub struct App {
     /// Where agents connect.
     pub proxy_address: SocketAddr,
+    /// Every way in for agents, by its key under `listen`.
+    pub ways: Vec<(&'static str, SocketAddr)>,
     /// Where operators look, if anywhere.
     pub admin_address: Option<SocketAddr>,
     /// `/livez`, `/readyz`, `/metrics` for probes, if configured.
@@ -91,8 +93,8 @@ impl App {
             Parts { policy, tokens, treasurer, signer, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
         let proxy = Proxy::new(config, parts)?;
         let count = std::thread::available_parallelism().map_or(2, usize::from);
-        let (proxy_address, listeners) =
-            server::bind(config.listen.proxy, count).with_context(|| format!("cannot listen on {} (listen.proxy)", config.listen.proxy))?;
+        let ways = bind_ways(&config.listen, count)?;
+        let proxy_address = ways.first().map_or(config.listen.proxy, |bound| bound.address);
         let serve_admin = |address: Option<SocketAddr>, key: &str| -> Result<Option<SocketAddr>> {
             let Some(address) = address else { return Ok(None) };
             let shown = || format!("cannot listen on {address} (listen.{key})");
@@ -107,8 +109,9 @@ impl App {
         };
         let admin_address = serve_admin(config.listen.admin, "admin")?;
         let health_address = serve_admin(config.listen.health, "health")?;
-        proxy.set_own([Some(proxy_address), admin_address, health_address].into_iter().flatten().collect());
-        let workers = start_workers(&proxy, listeners, &stopped, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
+        let addresses: Vec<(&'static str, SocketAddr)> = ways.iter().map(|bound| (bound.way.key(), bound.address)).collect();
+        proxy.set_own(addresses.iter().map(|(_, a)| *a).chain(admin_address).chain(health_address).collect());
+        let workers = start_workers(&proxy, ways, &stopped, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
         let reloader = hot.start().context("cannot watch the policy")?;
         let store = ledger.clone();
         readiness.ledger(move || store.available());
@@ -117,6 +120,7 @@ impl App {
         }
         Ok(Self {
             proxy_address,
+            ways: addresses,
             admin_address,
             health_address,
             signer_kind: kind,
@@ -176,18 +180,30 @@ fn open_ledger(config: &Config, options: ServeOptions) -> Result<Ledger> {
     Ok(Ledger::open(&opening, clock::read())?)
 }
 
-fn start_workers(
-    proxy: &Arc<Proxy>,
-    listeners: Vec<std::net::TcpListener>,
-    stop: &watch::Receiver<bool>,
-    patience: Patience,
-) -> Result<Vec<JoinHandle<()>>> {
-    let mut workers = Vec::with_capacity(listeners.len());
-    for (n, listener) in listeners.into_iter().enumerate() {
+/// The listeners that agents use; the proxy itself comes first.
+fn bind_ways(listen: &Listen, workers: usize) -> Result<Vec<Bound>> {
+    let ways =
+        [(Way::Proxy, Some(listen.proxy)), (Way::Https, listen.https), (Way::Socks, listen.socks), (Way::Transparent, listen.transparent)];
+    let wanted = ways.into_iter().filter_map(|(way, address)| Some((way, address?)));
+    wanted
+        .map(|(way, address)| {
+            server::bind(way, address, workers).with_context(|| format!("cannot listen on {address} (listen.{})", way.key()))
+        })
+        .collect()
+}
+
+fn start_workers(proxy: &Arc<Proxy>, ways: Vec<Bound>, stop: &watch::Receiver<bool>, patience: Patience) -> Result<Vec<JoinHandle<()>>> {
+    let count = ways.first().map_or(0, |bound| bound.listeners.len());
+    let mut shares: Vec<Vec<(Way, std::net::TcpListener)>> = std::iter::repeat_with(Vec::new).take(count).collect();
+    for Bound { way, listeners, .. } in ways {
+        shares.iter_mut().zip(listeners).for_each(|(share, listener)| share.push((way, listener)));
+    }
+    let mut workers = Vec::with_capacity(count);
+    for (n, listeners) in shares.into_iter().enumerate() {
         let (proxy, stop) = (proxy.clone(), stop.clone());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let worker = std::thread::Builder::new().name(format!("tollpass-{n}")).spawn(move || {
-            if let Err(error) = runtime.block_on(server::run(proxy, listener, stop, patience)) {
+            if let Err(error) = runtime.block_on(server::run(proxy, listeners, stop, patience)) {
                 tracing::error!(%error, "a worker stopped");
             }
         })?;
@@ -201,16 +217,20 @@ fn announce(app: &App, json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let text = |a: Option<SocketAddr>| a.map_or_else(|| "off".to_owned(), |a| a.to_string());
     if json {
-        let line = serde_json::json!({
+        let mut line = serde_json::json!({
             "event": "listening",
-            "proxy": app.proxy_address.to_string(),
             "admin": app.admin_address.map(|a| a.to_string()),
             "health": app.health_address.map(|a| a.to_string()),
             "signer": app.signer_kind,
         });
+        for (way, address) in &app.ways {
+            line[*way] = address.to_string().into();
+        }
         writeln!(out, "{line}")?;
     } else {
-        writeln!(out, "tollpass listens on http://{} (admin {}, signer {})", app.proxy_address, text(app.admin_address), app.signer_kind)?;
+        let more: String = app.ways.iter().skip(1).map(|(way, address)| format!("{way} {address}, ")).collect();
+        let (admin, signer) = (text(app.admin_address), app.signer_kind);
+        writeln!(out, "tollpass listens on http://{} ({more}admin {admin}, signer {signer})", app.proxy_address)?;
     }
     Ok(out.flush()?)
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// Who signs.
     pub signer: SignerConfig,
+    /// Redirected connections.
+    pub transparent: TransparentConfig,
     /// The leg towards sellers.
     pub upstream: UpstreamConfig,
     /// Bounds on what anyone may make us hold.
@@ -63,6 +65,28 @@ pub struct Listen {
     pub admin: Option<SocketAddr>,
     /// Read-only probes and metrics for other hosts; off unless set.
     pub health: Option<SocketAddr>,
+    /// The proxy over TLS, with a certificate of our CA; off unless set.
+    pub https: Option<SocketAddr>,
+    /// SOCKS5; off unless set.
+    pub socks: Option<SocketAddr>,
+    /// Where redirected connections arrive; off unless set.
+    pub transparent: Option<SocketAddr>,
+}
+
+/// Redirected connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransparentConfig {
+    /// What becomes of one that does not say which host it is for.
+    pub unnamed: Unnamed,
+}
+
+/// What becomes of a redirected connection without a name: TLS without SNI, a protocol we do not know, or silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unnamed {
+    /// It is closed.
+    Refuse,
+    /// It goes to the address that was dialled.
+    Relay,
 }
 
 /// Ledger settings. The store is SQLite in this version.
@@ -162,6 +186,8 @@ pub struct UpstreamConfig {
     pub first_byte: Duration,
     /// Longest silence inside a body.
     pub idle: Duration,
+    /// Whether HTTP/2 is spoken, with agents and sellers.
+    pub http2: bool,
 }
 
 /// Bounds.

@@ -7,20 +7,38 @@ use std::time::Duration;
 use super::reader::{Env, Reader};
 use super::scalar::{address, address_or_none, bytes, bytes_between, choice, count, flag, host_pattern, path, some_time, text, time};
 use super::tree::{At, Keys, Node, Problem, Section, Value};
-use super::{AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, UpstreamConfig};
+use super::{
+    AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, TransparentConfig, Unnamed,
+    UpstreamConfig,
+};
 use crate::payment::AgentId;
 
 const TOP: Keys = Keys {
-    known: &["version", "listen", "state", "ledger", "policy", "tls", "agents", "signer", "upstream", "limits", "drain", "metrics"],
+    known: &[
+        "version",
+        "listen",
+        "state",
+        "ledger",
+        "policy",
+        "tls",
+        "agents",
+        "signer",
+        "transparent",
+        "upstream",
+        "limits",
+        "drain",
+        "metrics",
+    ],
     later: &["chains", "admin", "cosigner", "otlp", "approvals"],
 };
-const LISTEN: Keys = Keys { known: &["proxy", "admin", "health"], later: &["transparent", "socks"] };
+const LISTEN: Keys = Keys { known: &["proxy", "admin", "health", "https", "socks", "transparent"], later: &[] };
+const TRANSPARENT: Keys = Keys { known: &["unnamed"], later: &[] };
 const LEDGER: Keys = Keys { known: &["store", "ephemeral"], later: &["url"] };
 const TLS: Keys = Keys { known: &["intercept", "never", "extra_roots"], later: &[] };
 const AGENTS: Keys = Keys { known: &["default", "tokens"], later: &[] };
 const UPSTREAM: Keys = Keys {
-    known: &["allow_private", "allow_cidrs", "replay_limit", "replay_memory", "connect", "first_byte", "idle"],
-    later: &["proxy", "http2"],
+    known: &["allow_private", "allow_cidrs", "replay_limit", "replay_memory", "connect", "first_byte", "idle", "http2"],
+    later: &["proxy"],
 };
 const LIMITS: Keys = Keys { known: &["connections", "header", "challenge", "challenge_time", "identical"], later: &[] };
 const DRAIN: Keys = Keys { known: &["unpaid", "paid"], later: &[] };
@@ -44,6 +62,7 @@ impl Reader<'_> {
         let ledger = self.ledger(&top);
         let tls = self.tls(&top);
         let agents = self.agents(&top);
+        let transparent = self.transparent(&top);
         let upstream = self.upstream(&top);
         let limits = self.limits(&top);
         let drain = self.drain(&top);
@@ -59,6 +78,7 @@ impl Reader<'_> {
             tls,
             agents,
             signer: signer?,
+            transparent,
             upstream,
             limits,
             drain,
@@ -72,10 +92,20 @@ impl Reader<'_> {
         let proxy = s.read("proxy", SocketAddr::from(([127, 0, 0, 1], 8402)), p, |n| address(n, "127.0.0.1:8402"));
         let admin = s.read("admin", Some(SocketAddr::from(([127, 0, 0, 1], 9402))), p, |n| address_or_none(n, "127.0.0.1:9402"));
         let health = s.read("health", None, p, |n| address_or_none(n, "\"0.0.0.0:9403\""));
+        let https = s.read("https", None, p, |n| address_or_none(n, "127.0.0.1:8443"));
+        let socks = s.read("socks", None, p, |n| address_or_none(n, "127.0.0.1:1080"));
+        let transparent = s.read("transparent", None, p, |n| address_or_none(n, "127.0.0.1:15001"));
         if admin.is_some_and(|a| !a.ip().is_loopback()) {
             p.at(s.place("admin"), "`listen.admin` must be a loopback address such as 127.0.0.1:9402; for probes and scrapes from other hosts set `listen.health`");
         }
-        let all = [("proxy", Some(proxy)), ("admin", admin), ("health", health)];
+        let all = [
+            ("proxy", Some(proxy)),
+            ("admin", admin),
+            ("health", health),
+            ("https", https),
+            ("socks", socks),
+            ("transparent", transparent),
+        ];
         for (i, (name, a)) in all.iter().enumerate() {
             for (other, b) in &all[i + 1..] {
                 if a.is_some() && a == b && a.is_some_and(|a| a.port() != 0) {
@@ -83,7 +113,13 @@ impl Reader<'_> {
                 }
             }
         }
-        Listen { proxy, admin, health }
+        Listen { proxy, admin, health, https, socks, transparent }
+    }
+
+    fn transparent(&mut self, top: &Section<'_>) -> TransparentConfig {
+        let s = self.section(top, "transparent", TRANSPARENT);
+        let kinds = [("refuse", Unnamed::Refuse), ("relay", Unnamed::Relay)];
+        TransparentConfig { unnamed: s.read("unnamed", Unnamed::Refuse, &mut self.problems, |n| choice(n, &kinds)) }
     }
 
     fn ledger(&mut self, top: &Section<'_>) -> LedgerConfig {
@@ -120,15 +156,24 @@ impl Reader<'_> {
 
     /// Somebody must be able to call, and not just anybody.
     fn callers(&mut self, top: &Section<'_>, listen: &Listen, agents: &AgentsConfig) {
+        if listen.transparent.is_some() && agents.default.is_none() {
+            let place = top.get("listen").map_or(top.at, |n| place_of(n, "transparent"));
+            self.problems
+                .at(place, "a redirected program brings no credentials: write `agents: { default: NAME }` beside `listen.transparent`");
+        }
         let given =
             |key: &str| top.get("agents").is_some_and(|n| matches!(&n.value, Value::Map(m) if m.iter().any(|(k, _)| k.text == key)));
         if agents.tokens.is_none() && !given("tokens") {
-            if !listen.proxy.ip().is_loopback() {
-                let place = top.get("listen").map_or(top.at, |n| place_of(n, "proxy"));
-                self.problems.at(
-                    place,
-                    "`listen.proxy` is reachable from other hosts, so anyone there could spend: set `agents.tokens: file:PATH`, or listen on 127.0.0.1",
-                );
+            let ways = [("proxy", Some(listen.proxy)), ("https", listen.https), ("socks", listen.socks)];
+            let mut open = ways.iter().filter(|(_, a)| a.is_some_and(|a| !a.ip().is_loopback())).peekable();
+            if open.peek().is_some() {
+                for (key, _) in open {
+                    let place = top.get("listen").map_or(top.at, |n| place_of(n, key));
+                    self.problems.at(
+                        place,
+                        format!("`listen.{key}` is reachable from other hosts, so anyone there could spend: set `agents.tokens: file:PATH`, or listen on 127.0.0.1"),
+                    );
+                }
             } else if agents.default.is_none() && !given("default") {
                 self.problems.at(
                     top.place("agents"),
@@ -150,6 +195,7 @@ impl Reader<'_> {
             connect: s.read("connect", Duration::from_secs(5), p, some_time),
             first_byte: s.read("first_byte", Duration::from_secs(300), p, some_time),
             idle: s.read("idle", Duration::from_secs(300), p, some_time),
+            http2: s.read("http2", true, p, |n| choice(n, &[("auto", true), ("never", false)])),
         }
     }
 

@@ -18,7 +18,17 @@ fn mistake(text: &str) -> String {
 #[test]
 fn the_smallest_file_has_the_documented_defaults() {
     let c = parse(SMALLEST).unwrap();
-    assert_eq!(c.listen, Listen { proxy: "127.0.0.1:8402".parse().unwrap(), admin: Some("127.0.0.1:9402".parse().unwrap()), health: None });
+    assert_eq!(
+        c.listen,
+        Listen {
+            proxy: "127.0.0.1:8402".parse().unwrap(),
+            admin: Some("127.0.0.1:9402".parse().unwrap()),
+            health: None,
+            https: None,
+            socks: None,
+            transparent: None
+        }
+    );
     assert_eq!(c.state, Path::new("/var/lib/tollpass"));
     assert_eq!(c.policy, Path::new("/etc/tollpass/policies"));
     assert_eq!(
@@ -67,15 +77,20 @@ fn mistakes_name_line_column_and_the_way_out() {
     let table = [
         (
             "listen: { proxi: 127.0.0.1:1 }",
-            "tollpass.yaml:4:11: unknown key `proxi` in `listen`: did you mean `proxy`? Known here: proxy, admin, health",
+            "tollpass.yaml:4:11: unknown key `proxi` in `listen`: did you mean `proxy`? Known here: proxy, admin, health, https, socks, transparent",
         ),
         (
             "limit: {}",
-            "tollpass.yaml:4:1: unknown key `limit`: did you mean `limits`? Known here: version, listen, state, ledger, policy, tls, agents, signer, upstream, limits, drain, metrics",
+            "tollpass.yaml:4:1: unknown key `limit`: did you mean `limits`? Known here: version, listen, state, ledger, policy, tls, agents, signer, transparent, upstream, limits, drain, metrics",
         ),
         ("drain: { whatever: 1s }", "tollpass.yaml:4:10: unknown key `whatever` in `drain`: write `unpaid` or `paid`"),
-        ("listen: { transparent: 15001 }", "tollpass.yaml:4:11: `listen.transparent` is not in this version of tollpass: remove it"),
-        ("listen: { socks: 1080 }", "tollpass.yaml:4:11: `listen.socks` is not in this version of tollpass: remove it"),
+        ("listen: { transparent: 15001 }", "tollpass.yaml:4:24: `transparent`: write an IP address and port such as 127.0.0.1:15001"),
+        (
+            "listen: { socks: \"0.0.0.0:1080\" }",
+            "tollpass.yaml:4:18: `listen.socks` is reachable from other hosts, so anyone there could spend: set `agents.tokens: file:PATH`, or listen on 127.0.0.1",
+        ),
+        ("transparent: { unnamed: pass }", "tollpass.yaml:4:25: `unnamed`: write `refuse` or `relay`"),
+        ("upstream: { http2: yes }", "tollpass.yaml:4:20: `http2`: write `auto` or `never`"),
         ("chains: {}", "tollpass.yaml:4:1: `chains` is not in this version of tollpass: remove it"),
         ("admin: { tokens: x }", "tollpass.yaml:4:1: `admin` is not in this version of tollpass: remove it"),
         ("ledger: { store: postgres }", "tollpass.yaml:4:18: `store`: `postgres` is not in this version of tollpass: write sqlite"),

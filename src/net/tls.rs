@@ -56,15 +56,15 @@ impl Roots {
         out
     }
 
-    /// The client side: certificates always verified, HTTP/1.1 only in this version.
-    pub(crate) fn client(&self) -> Result<Arc<ClientConfig>> {
+    /// The client side: certificates always verified, `alpn` offered (RFC 7301).
+    pub(crate) fn client(&self, alpn: Vec<Vec<u8>>) -> Result<Arc<ClientConfig>> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(self.certificates.iter().cloned());
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(store)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = alpn;
         Ok(Arc::new(config))
     }
 }

@@ -61,6 +61,8 @@ reasons! {
     MethodNotPayable = "method_not_payable", No;
     /// The request body is larger than `upstream.replay_limit`, so it cannot be sent again with a payment.
     BodyNotReplayable = "body_not_replayable", No;
+    /// The request body does not end before the answer begins, as with client streaming, so it cannot be sent again.
+    BodyOpen = "body_open", No;
     /// The request path has dot segments or encoded slashes, so no path rule can be trusted to match it.
     PathNotNormal = "path_not_normal", No;
 

@@ -37,6 +37,7 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         | R::UnknownAgent
         | R::MethodNotPayable
         | R::BodyNotReplayable
+        | R::BodyOpen
         | R::PathNotNormal
         | R::MalformedOffer
         | R::UnsupportedScheme

@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
+use hyper::upgrade::OnUpgrade;
 
 pub(super) use waiter::{PaidBody, Waiting};
 
@@ -87,6 +88,8 @@ struct State {
     next: usize,
     unread: usize,
     trailers: Option<HeaderMap>,
+    /// The seller's end of a connection that became something else.
+    upgrade: Option<OnUpgrade>,
     end: Option<End>,
     waiter: Waiter,
     wakers: Wakers,
@@ -116,6 +119,7 @@ impl Exchange {
             next: 0,
             unread: 0,
             trailers: None,
+            upgrade: None,
             end: None,
             waiter: Waiter::Live,
             wakers: Wakers::default(),
@@ -145,6 +149,11 @@ impl Exchange {
 
     pub(super) fn answer(&self, head: Head) {
         self.change(|s| s.first = Some(First::Head(head)));
+    }
+
+    /// After a 101: its connection goes to the waiter with the head. To be said before the head.
+    pub(super) fn upgraded(&self, seller: OnUpgrade) {
+        self.change(|s| s.upgrade = Some(seller));
     }
 
     pub(super) fn fail(&self, failure: Failure) {
@@ -236,7 +245,7 @@ impl Exchange {
     pub(super) fn whole(&self) -> Option<(Head, Vec<Bytes>)> {
         let s = self.lock();
         match (&s.first, s.end, s.start) {
-            (Some(First::Head(head)), Some(End::Complete), 0) => Some((head.clone(), s.chunks.clone())),
+            (Some(First::Head(head)), Some(End::Complete), 0) if !s.switched() => Some((head.clone(), s.chunks.clone())),
             _ => None,
         }
     }
@@ -246,7 +255,7 @@ impl Exchange {
     /// Becomes the waiter of a running exchange; false if its beginning is gone or somebody else waits.
     fn attach(&self) -> bool {
         self.change(|s| {
-            let possible = s.waiter == Waiter::Gone && s.start == 0 && s.end != Some(End::Cut);
+            let possible = s.waiter == Waiter::Gone && s.start == 0 && s.end != Some(End::Cut) && !s.switched();
             if possible {
                 s.waiter = Waiter::Live;
                 s.next = 0;
@@ -282,6 +291,11 @@ impl Exchange {
 }
 
 impl State {
+    /// True after a 101: there is nothing that could be kept or read a second time.
+    fn switched(&self) -> bool {
+        matches!(&self.first, Some(First::Head(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS)
+    }
+
     /// Drops what the reader has had; from then on nobody can attach.
     fn forget_read(&mut self) {
         if self.waiter == Waiter::Live && self.next > self.start {

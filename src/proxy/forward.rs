@@ -7,24 +7,27 @@ use std::time::{Duration, Instant};
 use http::header::{HOST, HeaderValue, LOCATION};
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body as _, Incoming};
+use hyper::ext::Protocol;
 
 use super::agent::Caller;
 use super::body::{AgentBody, SellerBody, Timed};
+use super::connection::{Connection, Towards};
 use super::paywall::{self, Repeatable};
+use super::pool::Route;
 use super::replay::Replay;
-use super::server::Connection;
-use super::target::{Target, absolute_target, resolve_location, split_authority};
-use super::upstream::{Route, SendError, Sender};
-use super::{connect, error, headers};
+use super::target::{Target, absolute_target, host_target, resolve_location, split_authority};
+use super::upgrade::{self, Switching};
+use super::upstream::{SendError, Sender, Wanted};
+use super::{connect, error, headers, shape};
 use crate::payment::Reason;
 use crate::protocol;
 
 /// Answers one request of an agent's connection. Never fails: a failure is an answer too.
 pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>) -> Response<AgentBody> {
-    if request.method() == http::Method::CONNECT {
+    if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         // A tunnel inside a tunnel would lead past what the outer one decided.
-        return if conn.tunnel.is_none() { connect::serve(&conn, request).await } else { error::failure(Reason::BadRequest) };
+        return if conn.inside.is_none() { connect::serve(&conn, request).await } else { error::failure(Reason::BadRequest) };
     }
     let (caller, target) = match route(&conn, &request) {
         Ok(found) => found,
@@ -34,22 +37,41 @@ pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>)
         return error::failure(Reason::Loop);
     }
     let carries_payment = protocol::carries_payment(request.headers());
+    let switching = upgrade::take(&mut request);
+    let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(&conn, &request) };
     prepare(&conn, &mut request, &target);
-    forward(&conn, &caller, &target, request, carries_payment).await
+    forward(&conn, &caller, &target, request, Leg { wanted, switching, carries_payment }).await
 }
 
-/// Who asks, and what for. Inside a tunnel both were decided by the CONNECT request.
-fn route(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Target), Reason> {
-    match &conn.tunnel {
-        Some(tunnel) => {
-            check_inner_host(request, &tunnel.target)?;
-            Ok((tunnel.caller.clone(), tunnel.target.clone()))
-        }
-        None => {
-            let target = absolute_target(request.uri())?;
-            Ok((conn.identify(request.headers())?, target))
-        }
+/// What was found out about a request before it took the form in which it is forwarded.
+struct Leg {
+    wanted: Wanted,
+    switching: Option<Switching>,
+    carries_payment: bool,
+}
+
+/// What to speak with the seller. An agent's HTTP/1 connection has one of its own; HTTP/2 goes on as HTTP/2 where the seller has
+/// it, and in the clear where the agent knew that it does.
+fn wanted(conn: &Connection, request: &Request<Incoming>) -> Wanted {
+    if request.version() != Version::HTTP_2 || !conn.proxy.http2 {
+        return Wanted::Http1;
     }
+    // Inside a tunnel the agent speaks to the seller itself; to the proxy it may speak HTTP/2 whatever the seller speaks.
+    if conn.inside.is_some() || shape::is_grpc(request.headers()) { Wanted::Known } else { Wanted::Negotiated }
+}
+
+/// Who asks, and what for. Inside a tunnel both were decided when it was opened.
+fn route(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Target), Reason> {
+    let Some(inside) = &conn.inside else {
+        let target = absolute_target(request.uri())?;
+        return Ok((conn.identify(request.headers())?, target));
+    };
+    let target = match &inside.towards {
+        Towards::Fixed(target) => target.clone(),
+        Towards::Host { port } => host_target(request.uri(), request.headers(), *port)?,
+    };
+    check_inner_host(request, &target)?;
+    Ok((inside.caller.clone(), target))
 }
 
 /// Inside a tunnel the CONNECT authority decides; an inner Host or absolute form that names another one is refused.
@@ -80,26 +102,26 @@ fn check_inner_host(request: &Request<Incoming>, target: &Target) -> Result<(), 
 fn prepare(conn: &Connection, request: &mut Request<Incoming>, target: &Target) {
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    let many = request.version() == Version::HTTP_2;
     *request.version_mut() = Version::HTTP_11;
-    headers::clean_request(request.headers_mut(), &conn.proxy.via);
+    let headers = request.headers_mut();
+    headers::clean_request(headers, if many { &conn.proxy.via.http2 } else { &conn.proxy.via.http1 });
+    if many {
+        shape::join_cookies(headers);
+    }
     if let Ok(host) = HeaderValue::try_from(target.authority()) {
-        request.headers_mut().insert(HOST, host);
+        headers.insert(HOST, host);
     }
 }
 
-async fn forward(
-    conn: &Connection,
-    caller: &Caller,
-    target: &Target,
-    request: Request<Incoming>,
-    carries_payment: bool,
-) -> Response<AgentBody> {
+async fn forward(conn: &Arc<Connection>, caller: &Caller, target: &Target, request: Request<Incoming>, leg: Leg) -> Response<AgentBody> {
     let arrived = Instant::now();
+    let Leg { wanted, switching, carries_payment } = leg;
     let payable = conn.payable(caller, target);
-    let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment };
+    let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment, wanted };
     let (parts, body) = request.into_parts();
     let mut progress = None;
-    let body = if body.is_end_stream() {
+    let body = if switching.is_some() || body.is_end_stream() {
         SellerBody::Empty
     } else if payable {
         let moved = progress.insert(Arc::new(AtomicU64::new(0))).clone();
@@ -115,7 +137,8 @@ async fn forward(
         repeatable.copy = Some((parts.headers.clone(), None));
     }
     let key = (caller.agent.clone(), target.clone());
-    let (response, added) = match exchange(conn, &key, Request::from_parts(parts, body), progress.as_deref(), arrived).await {
+    let sending = Sending { conn, key, wanted, kept: switching.is_none(), progress: progress.as_deref(), arrived };
+    let (response, added) = match sending.exchange(Request::from_parts(parts, body)).await {
         Ok(done) => done,
         Err(reason) => {
             let response = error::failure(reason);
@@ -123,7 +146,10 @@ async fn forward(
             return response;
         }
     };
-    let response = respond(conn, caller, target, repeatable, response).await;
+    let mut response = respond(conn, caller, target, repeatable, response).await;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        response = upgrade::finish(conn, switching, response);
+    }
     caller.metrics.request(response.status().as_u16());
     caller.metrics.overhead(added);
     response
@@ -138,6 +164,10 @@ async fn respond(
 ) -> Response<AgentBody> {
     // A message carries the version of who sends it (RFC 9110 §2.5): a seller's 1.0 must not end the agent's connection.
     *response.version_mut() = Version::HTTP_11;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Its headers are the agent's business as they are.
+        return response.map(|_| AgentBody::Empty);
+    }
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return paywall::answer(conn, caller, target, request, response).await;
     }
@@ -159,42 +189,89 @@ fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Ur
     }
 }
 
-/// Sends on the pinned, a pooled or a new connection. Sent again, once and on a new one: a request that was never sent, and a
-/// safe request without a body whose kept connection ended before an answer (RFC 9110 §9.2.2). A seller may close a kept
-/// connection at the very moment it is used again, and an agent must not pay for our keeping it.
-async fn exchange(
-    conn: &Connection,
-    key: &Route,
-    request: Request<SellerBody>,
-    progress: Option<&AtomicU64>,
+/// One request on its way to the seller.
+struct Sending<'a> {
+    conn: &'a Arc<Connection>,
+    key: Route,
+    wanted: Wanted,
+    /// Whether the connection may serve another request afterwards.
+    kept: bool,
+    progress: Option<&'a AtomicU64>,
     arrived: Instant,
-) -> Result<(Response<Incoming>, Duration), Reason> {
-    let dialer = &conn.proxy.dialer;
-    let (mut request, mut waited) = (request, Duration::ZERO);
-    if let Some(mut sender) = take_ready(conn, key).await {
-        let spare = spare(&request);
-        let sent = Instant::now();
-        request = match (dialer.exchange(&mut sender, request, progress).await, spare) {
-            (Ok(response), _) => {
-                conn.pin(key.clone(), sender);
-                return Ok((response, arrived.elapsed().saturating_sub(sent.elapsed())));
-            }
-            (Err(SendError::NotSent(unsent)), _) => *unsent,
-            (Err(SendError::Failed(Reason::UpstreamClosed)), Some(spare)) => spare,
-            (Err(SendError::Failed(reason)), _) => return Err(reason),
-        };
-        waited += sent.elapsed();
-    }
-    let sent = Instant::now();
-    let mut sender = dialer.http(&key.1).await?;
-    match dialer.exchange(&mut sender, request, progress).await {
-        Ok(response) => {
+}
+
+impl Sending<'_> {
+    /// Sends on a kept or a new connection. Sent again, once and on a new one: a request that was never sent, and a safe request
+    /// without a body whose kept connection ended before an answer (RFC 9110 §9.2.2). A seller may close a kept connection at the
+    /// very moment it is used again, and an agent must not pay for our keeping it.
+    async fn exchange(self, mut request: Request<SellerBody>) -> Result<(Response<Incoming>, Duration), Reason> {
+        let dialer = &self.conn.proxy.dialer;
+        let target = &self.key.1;
+        let mut waited = Duration::ZERO;
+        if let Some(mut sender) = self.take_ready().await {
+            let spare = spare(&request);
+            let sent = Instant::now();
+            request = match (dialer.exchange(&mut sender, target, request, self.progress).await, spare) {
+                (Ok(response), _) => {
+                    let added = self.arrived.elapsed().saturating_sub(sent.elapsed());
+                    self.keep(sender);
+                    return Ok((response, added));
+                }
+                (Err(SendError::NotSent(unsent)), _) => *unsent,
+                (Err(SendError::Failed(Reason::UpstreamClosed)), Some(spare)) => spare,
+                (Err(SendError::Failed(reason)), _) => return Err(reason),
+            };
+            self.conn.worker.pool.forget(&self.key);
             waited += sent.elapsed();
-            conn.pin(key.clone(), sender);
-            Ok((response, arrived.elapsed().saturating_sub(waited)))
         }
-        Err(SendError::NotSent(_)) => Err(Reason::UpstreamClosed),
-        Err(SendError::Failed(reason)) => Err(reason),
+        let sent = Instant::now();
+        let mut sender = match self.wanted {
+            Wanted::Http1 => dialer.http(target, Wanted::Http1).await?,
+            wanted => self.conn.worker.pool.shared(dialer, &self.key, wanted).await?,
+        };
+        match dialer.exchange(&mut sender, target, request, self.progress).await {
+            Ok(response) => {
+                let added = self.arrived.elapsed().saturating_sub(waited + sent.elapsed());
+                self.keep(sender);
+                Ok((response, added))
+            }
+            Err(SendError::NotSent(_)) => Err(Reason::UpstreamClosed),
+            Err(SendError::Failed(reason)) => Err(reason),
+        }
+    }
+
+    /// A connection that was used before, if there is one.
+    async fn take_ready(&self) -> Option<Sender> {
+        let pool = &self.conn.worker.pool;
+        if self.wanted != Wanted::Http1 {
+            return pool.open(&self.key).await;
+        }
+        if let Some(mut sender) = self.conn.unpin(&self.key) {
+            // The previous answer was passed on whole, so this is at most a turn of the connection's task.
+            if sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+        pool.take(&self.key)
+    }
+
+    /// Leaves the connection where the next request finds it.
+    fn keep(self, mut sender: Sender) {
+        let Self { conn, key, wanted, kept: true, .. } = self else { return };
+        match (wanted, &mut sender) {
+            (Wanted::Http1, Sender::Http1(_)) => conn.pin(key, sender),
+            (_, Sender::Http1(_)) => {
+                // Requests of an HTTP/2 agent run side by side: this connection is free when its answer is through.
+                let worker = conn.worker.clone();
+                tokio::spawn(async move {
+                    if sender.ready().await.is_ok() {
+                        worker.pool.put(key, sender);
+                    }
+                });
+            }
+            // Shared, or of a seller that speaks nothing else: the next request finds it or opens its own.
+            (_, Sender::Http2(_)) => {}
+        }
     }
 }
 
@@ -209,14 +286,4 @@ fn spare(request: &Request<SellerBody>) -> Option<Request<SellerBody>> {
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
-}
-
-async fn take_ready(conn: &Connection, key: &Route) -> Option<Sender> {
-    if let Some(mut sender) = conn.unpin(key) {
-        // The previous answer was passed on whole, so this is at most a turn of the connection's task.
-        if sender.ready().await.is_ok() {
-            return Some(sender);
-        }
-    }
-    conn.worker.pool.take(key)
 }

@@ -52,11 +52,31 @@ fn strip_ours(headers: &mut HeaderMap) {
 
 /// Makes an agent's request fit for the seller. `Proxy-Authorization` goes even inside tunnels, where Deno leaks it.
 pub(super) fn clean_request(headers: &mut HeaderMap, via: &HeaderValue) {
+    // We read trailers, so a seller may send them if the agent does too (RFC 9110 §10.1.4); gRPC insists.
+    let trailers = headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.split(',').any(|t| t.trim() == "trailers")));
+    let switch = upgrade(headers);
     strip_hop_by_hop(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if let Some(protocol) = switch {
+        headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
     // The expectation was answered when the body was first read; hyper sends the body without waiting.
     headers.remove(EXPECT);
     strip_ours(headers);
     headers.append(VIA, via.clone());
+}
+
+/// The protocol that a message asks, or agrees, to go on with (RFC 9110 §7.8). Not HTTP/2 in the clear: that way is closed
+/// (RFC 9113 §3.1), and the agent's connection is not the seller's.
+pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = |v: &HeaderValue| v.to_str().is_ok_and(|t| t.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade")));
+    let protocol = headers.get(UPGRADE)?;
+    let h2c = protocol.to_str().is_ok_and(|t| t.split(',').any(|t| t.trim().eq_ignore_ascii_case("h2c")));
+    (!h2c && headers.get_all(CONNECTION).iter().any(asks)).then(|| protocol.clone())
 }
 
 /// Makes a seller's answer fit for the agent.
@@ -105,7 +125,7 @@ mod tests {
             ("x-secret", "1"),
             ("proxy-authorization", "Basic x"),
             ("proxy-connection", "keep-alive"),
-            ("te", "trailers"),
+            ("te", "deflate"),
             ("upgrade", "h2c"),
             ("expect", "100-continue"),
             ("tollpass-context", "a=1"),
@@ -115,6 +135,21 @@ mod tests {
         clean_request(&mut h, &HeaderValue::from_static("1.1 tollpass-1"));
         let left: Vec<&str> = h.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["content-length", "accept", "via"]);
+    }
+
+    #[test]
+    fn trailers_and_an_upgrade_are_asked_for_again_on_our_own_leg() {
+        let mut h =
+            map(&[("te", "gzip;q=0.5, trailers"), ("connection", "TE, Upgrade, X-Mine"), ("upgrade", "websocket"), ("x-mine", "1")]);
+        clean_request(&mut h, &HeaderValue::from_static("1.1 tollpass-1"));
+        let connection: Vec<_> = h.get_all(CONNECTION).iter().collect();
+        assert_eq!((connection, &h[TE], &h[UPGRADE]), (vec!["te", "upgrade"], &"trailers".parse().unwrap(), &"websocket".parse().unwrap()));
+        assert!(!h.contains_key("x-mine"));
+        for (connection, upgrade) in [("keep-alive", "websocket"), ("upgrade", "h2c"), ("upgrade", "websocket, h2c")] {
+            let mut h = map(&[("connection", connection), ("upgrade", upgrade)]);
+            clean_request(&mut h, &HeaderValue::from_static("1.1 tollpass-1"));
+            assert!(!h.contains_key(UPGRADE) && !h.contains_key(CONNECTION), "{connection} {upgrade}");
+        }
     }
 
     #[test]

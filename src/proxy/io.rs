@@ -25,6 +25,11 @@ impl<T> SellerIo<T> {
         Self { inner, write_failed: false }
     }
 
+    /// The stream itself.
+    pub(super) fn into_inner(self) -> T {
+        self.inner
+    }
+
     /// Turns a write error into "not yet": the read side, which is polled beside it, ends the exchange.
     fn held_back<R>(&mut self, result: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         match result {
@@ -119,18 +124,26 @@ impl Unflushed {
 /// Towards an agent: tells when a paid answer was flushed, or that the connection died first.
 pub(super) struct AgentIo<T> {
     inner: T,
-    unflushed: Arc<Unflushed>,
+    flushes: Flushes,
 }
+
+/// The connection's hold on the answers that wait for a flush; without it their waiters are gone.
+struct Flushes(Arc<Unflushed>);
 
 impl<T> AgentIo<T> {
     pub(super) const fn new(inner: T, unflushed: Arc<Unflushed>) -> Self {
-        Self { inner, unflushed }
+        Self { inner, flushes: Flushes(unflushed) }
+    }
+
+    /// The stream itself, after HTTP is over.
+    pub(super) fn into_inner(self) -> T {
+        self.inner
     }
 }
 
-impl<T> Drop for AgentIo<T> {
+impl Drop for Flushes {
     fn drop(&mut self) {
-        for exchange in self.unflushed.close() {
+        for exchange in self.0.close() {
             exchange.waiter_gone();
         }
     }
@@ -150,7 +163,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for AgentIo<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.inner).poll_flush(cx);
         if let Poll::Ready(Ok(())) = result {
-            for exchange in self.unflushed.take() {
+            for exchange in self.flushes.0.take() {
                 exchange.delivered();
             }
         }

@@ -4,6 +4,7 @@
 mod agent;
 mod body;
 mod connect;
+mod connection;
 mod dial;
 mod error;
 mod exchange;
@@ -15,12 +16,21 @@ mod kept;
 mod live;
 mod paid;
 mod paywall;
+mod pool;
 mod record;
 mod relay;
 mod replay;
 pub(crate) mod server;
+mod serving;
+mod shape;
+mod sniff;
+mod socks;
+mod stream;
 mod target;
 mod tls;
+mod transparent;
+mod tunnel;
+mod upgrade;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -34,7 +44,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::agents::Tokens;
-use crate::config::{Config, Intercept, Limits};
+use crate::config::{Config, Intercept, Limits, Unnamed};
 use crate::metrics::Metrics;
 use crate::net::tls::Roots;
 use crate::payment::AgentId;
@@ -48,7 +58,7 @@ use guard::Guard;
 use kept::Kept;
 use live::{Connections, Live};
 use tls::Authority;
-use upstream::Dialer;
+use upstream::{Configs, Dialer};
 
 /// What the proxy needs from the rest of the program.
 pub(crate) struct Parts {
@@ -80,6 +90,9 @@ pub(crate) struct Proxy {
     authority: Authority,
     dialer: Dialer,
     tls: Interception,
+    /// Whether HTTP/2 is spoken at all, on either side.
+    http2: bool,
+    unnamed: Unnamed,
     exchanges: Exchanges,
     kept: Kept,
     live: Live,
@@ -89,22 +102,30 @@ pub(crate) struct Proxy {
     replay_limit: u64,
     replay_budget: Arc<replay::Budget>,
     pseudonym: String,
-    via: HeaderValue,
+    via: Via,
+}
+
+/// Our entry in `Via`, by the version the agent spoke (RFC 9110 §7.6.3).
+struct Via {
+    http1: HeaderValue,
+    http2: HeaderValue,
 }
 
 impl Proxy {
     /// Prepares the edge: CA, roots, guard, kept answers. Binds nothing.
     pub(crate) fn new(config: &Config, parts: Parts) -> Result<Arc<Self>> {
         let roots = Roots::load(&config.tls.extra_roots)?;
-        let authority = Authority::open(&config.private(), &config.trust(), &roots)?;
+        let http2 = config.upstream.http2;
+        let authority = Authority::open(&config.private(), &config.trust(), &roots, http2)?;
         let never = config.tls.never.iter().map(|p| HostPattern::parse(p)).collect::<Result<Vec<_>, _>>();
         let never = never.map_err(|fault| anyhow::anyhow!("tls.never: {fault}"))?;
         let upstream = &config.upstream;
         let dialer = Dialer {
             net: Dial { guard: Guard::new(upstream.allow_private, &upstream.allow_cidrs), connect: upstream.connect },
-            tls: roots.client()?,
+            tls: Configs { http1: roots.client(tls::alpn(false))?, both: roots.client(tls::alpn(true))? },
             connect: upstream.connect,
             first_byte: upstream.first_byte,
+            header: config.limits.header,
         };
         // Random, so that two proxies in a row are not taken for a loop and nobody learns a host name.
         let pseudonym = format!("tollpass-{:016x}", rand::random::<u64>());
@@ -120,6 +141,8 @@ impl Proxy {
             authority,
             dialer,
             tls: Interception { intercept: config.tls.intercept, never },
+            http2,
+            unnamed: config.transparent.unnamed,
             exchanges: Exchanges::default(),
             kept: Kept::open(kept_dir(&config.private())).context("cannot open the folder of kept answers")?,
             live: Live::default(),
@@ -128,7 +151,10 @@ impl Proxy {
             idle: upstream.idle,
             replay_limit: upstream.replay_limit,
             replay_budget: Arc::new(replay::Budget::new(upstream.replay_memory)),
-            via: HeaderValue::try_from(format!("1.1 {pseudonym}"))?,
+            via: Via {
+                http1: HeaderValue::try_from(format!("1.1 {pseudonym}"))?,
+                http2: HeaderValue::try_from(format!("2.0 {pseudonym}"))?,
+            },
             pseudonym,
         }))
     }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, LOCATION};
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
 use super::body::{SellerBody, Timed};
@@ -22,7 +23,7 @@ use super::paywall::{Challenged, read_challenge};
 use super::record;
 use super::replay::Upload;
 use super::target::{Target, resolve_location};
-use super::upstream::SendError;
+use super::upstream::{SendError, Wanted};
 use crate::ledger::{Commitment, Outcome};
 use crate::metrics::PaymentOutcome;
 use crate::payment::{Challenge, Offer, Reason};
@@ -36,6 +37,7 @@ pub(super) struct Again {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) body: Upload,
+    pub(super) wanted: Wanted,
 }
 
 /// One challenged request with all that is needed to pay for it.
@@ -115,7 +117,7 @@ impl Paid {
 
     /// Sends once more, on a connection of its own, with the payment and without following redirects.
     async fn send(&mut self, commitment: &mut Commitment, credential: (HeaderName, HeaderValue)) -> Result<Response<Incoming>, Reason> {
-        let mut sender = self.proxy.dialer.http(&self.target).await?;
+        let mut sender = self.proxy.dialer.http(&self.target, self.request.wanted).await?;
         // It leaves with this request, so that its room is free again once it is written.
         let body = std::mem::take(&mut self.request.body);
         let body = if body.chunks.is_empty() { SellerBody::Empty } else { SellerBody::Kept(body) };
@@ -125,7 +127,7 @@ impl Paid {
         *request.headers_mut() = self.request.headers.clone();
         request.headers_mut().insert(credential.0, credential.1);
         commitment.sent();
-        let answer = self.proxy.dialer.exchange(&mut sender, request, None);
+        let answer = self.proxy.dialer.exchange(&mut sender, &self.target, request, None);
         let answer = crate::failpoint::after_start("first_byte_sent", answer).await;
         answer.map_err(|error| match error {
             SendError::NotSent(_) => Reason::UpstreamClosed,
@@ -133,9 +135,10 @@ impl Paid {
         })
     }
 
-    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, unheard: bool, response: Response<Incoming>) {
+    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, unheard: bool, mut response: Response<Incoming>) {
         crate::failpoint!("headers_received");
         let receipt = protocol::receipt(offer.protocol, response.headers());
+        let switched = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.extensions_mut().remove::<OnUpgrade>());
         let challenged =
             if response.status() == 402 { read_challenge(&self.proxy, response).await } else { Challenged::not(response, self.proxy.idle) };
         let said = challenged.challenge.as_ref().and_then(|c| c.error.as_ref());
@@ -146,7 +149,11 @@ impl Paid {
         // Recorded before the agent sees a byte: after a crash the purchase is known to have been answered.
         commitment.outcome(outcome, receipt.and_then(|r| r.transaction));
         let mut head = Head::from(&challenged.head);
-        headers::clean_response(&mut head.headers);
+        match switched {
+            // Cleaned where the two ends are joined.
+            Some(seller) => seller.into_iter().for_each(|seller| self.exchange.upgraded(seller)),
+            None => headers::clean_response(&mut head.headers),
+        }
         let good = head.status.as_u16() < 400;
         let unserved = (head.status == 402).then_some(Reason::NotAcceptedBySeller);
         if let Some(reason) = unserved {

@@ -14,14 +14,15 @@ use sha2::{Digest, Sha256};
 use super::Proxy;
 use super::agent::Caller;
 use super::body::{AgentBody, Timed};
+use super::connection::Connection;
 use super::error;
 use super::exchange::{Exchange, Failure, Waiting};
 use super::headers;
 use super::paid::{Again, Paid};
 use super::record;
 use super::replay::{NotKept, Replay, Upload};
-use super::server::Connection;
 use super::target::Target;
+use super::upstream::Wanted;
 use crate::payment::{Challenge, Reason};
 use crate::policy::{Refusal, RefusalBody};
 use crate::protocol;
@@ -30,6 +31,9 @@ use crate::treasurer::{Ask, KeyBuilder};
 /// How long the rest of an upload may take after an early 402.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
 
+/// A body of no announced length that says nothing for so long counts as a stream.
+const STREAM_SILENCE: Duration = Duration::from_secs(2);
+
 /// What is remembered of a request to a host that could be paid.
 pub(super) struct Repeatable {
     pub(super) method: Method,
@@ -37,6 +41,8 @@ pub(super) struct Repeatable {
     /// `None` where no allow entry could match: nothing was copied.
     pub(super) copy: Option<(HeaderMap, Option<Replay>)>,
     pub(super) carries_payment: bool,
+    /// What the paid request is to be spoken in.
+    pub(super) wanted: Wanted,
 }
 
 /// A seller's answer of which the body may have been read in part, in search of a challenge.
@@ -198,20 +204,31 @@ async fn pay(
     let body = match finish_upload(body.as_ref()).await {
         Ok(body) => body,
         Err(NotKept::TooLarge) => return Err(refuse(&ask, Refusal::because(Reason::BodyNotReplayable))),
+        Err(NotKept::Open) => return Err(refuse(&ask, Refusal::because(Reason::BodyOpen))),
         Err(NotKept::Broken) => return Err(Failure::Broken(Reason::BadRequest)),
     };
     let mut hash = Sha256::new();
     body.chunks.iter().for_each(|chunk| hash.update(chunk));
     let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);
     (ask.key, ask.likeness) = key.finish(&headers, &hash.finalize().into());
-    let again = Again { method: request.method, uri: request.uri, headers, body };
+    let again = Again { method: request.method, uri: request.uri, headers, body, wanted: request.wanted };
     start(conn, ask, challenge, target.clone(), again, started).await
 }
 
+/// The whole body, once the agent has sent it. A body of no announced length that stands still is a stream: its end may never come,
+/// and what the agent says next may depend on an answer.
 async fn finish_upload(body: Option<&Replay>) -> Result<Upload, NotKept> {
-    match body {
-        None => Ok(Upload::default()),
-        Some(body) => tokio::time::timeout(UPLOAD_DEADLINE, body.finish()).await.unwrap_or(Err(NotKept::Broken)),
+    let Some(body) = body else { return Ok(Upload::default()) };
+    let deadline = Instant::now() + UPLOAD_DEADLINE;
+    let mut finishing = std::pin::pin!(body.finish());
+    loop {
+        let before = body.progress();
+        match tokio::time::timeout(STREAM_SILENCE, finishing.as_mut()).await {
+            Ok(done) => return done,
+            Err(_) if Instant::now() >= deadline => return Err(NotKept::Broken),
+            Err(_) if body.is_open_ended() && body.progress() == before => return Err(NotKept::Open),
+            Err(_) => {}
+        }
     }
 }
 

@@ -82,6 +82,8 @@ struct State {
 pub(super) enum NotKept {
     /// Larger than the bound, or no memory left for it.
     TooLarge,
+    /// It has not ended and stands still: a stream of the client.
+    Open,
     /// The agent stopped sending.
     Broken,
 }
@@ -104,6 +106,16 @@ impl Replay {
             upstream_waker: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Frames so far.
+    pub(super) fn progress(&self) -> u64 {
+        lock(&self.state).progress.load(Ordering::Relaxed)
+    }
+
+    /// True if nothing announced how long the body is.
+    pub(super) fn is_open_ended(&self) -> bool {
+        lock(&self.state).incoming.as_ref().is_some_and(|body| body.size_hint().exact().is_none())
     }
 
     /// The side that goes to the seller.

@@ -1,7 +1,8 @@
 //! Where a request goes, read from the one place that decides: the request line or the CONNECT authority.
 
-use http::Uri;
+use http::header::HOST;
 use http::uri::Authority;
+use http::{HeaderMap, Uri};
 
 use crate::payment::Reason;
 use crate::policy::Host;
@@ -38,6 +39,23 @@ pub(super) fn absolute_target(uri: &Uri) -> Result<Target, Reason> {
     let authority = uri.authority().ok_or(Reason::BadRequest)?;
     let (host, port) = split_authority(authority)?;
     Ok(Target { https, host, port: port.unwrap_or(if https { 443 } else { 80 }) })
+}
+
+/// The target of a redirected clear-text request: `:authority` or Host names it, `port` is where the agent connected to.
+pub(super) fn host_target(uri: &Uri, headers: &HeaderMap, port: u16) -> Result<Target, Reason> {
+    let named = match uri.authority() {
+        Some(authority) => authority.clone(),
+        None => {
+            let mut hosts = headers.get_all(HOST).iter();
+            let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Reason::BadRequest) };
+            host.to_str().ok().and_then(|h| h.parse().ok()).ok_or(Reason::BadRequest)?
+        }
+    };
+    let (host, said) = split_authority(&named)?;
+    if said.is_some_and(|said| said != port) {
+        return Err(Reason::Misdirected);
+    }
+    Ok(Target { https: false, host, port })
 }
 
 /// Host and port of an authority without user information.
@@ -95,6 +113,20 @@ mod tests {
             assert_eq!(resolve_location(base, location).unwrap(), url, "{base} → {location}");
         }
         assert!(resolve_location("http://a.example/", "ftp://b/").is_none());
+    }
+
+    #[test]
+    fn a_redirected_request_names_the_host_but_not_the_port() {
+        let target = |uri: &str, host: &'static str, port| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, http::HeaderValue::from_static(host));
+            host_target(&uri.parse().unwrap(), &headers, port).map(|t| t.authority())
+        };
+        assert_eq!(target("/x", "A.example", 8080), Ok("a.example:8080".to_owned()));
+        assert_eq!(target("/x", "a.example:8080", 8080), Ok("a.example:8080".to_owned()));
+        assert_eq!(target("/x", "a.example:22", 80), Err(Reason::Misdirected));
+        assert_eq!(target("http://b.example/x", "b.example", 80), Ok("b.example".to_owned()));
+        assert_eq!(host_target(&"/x".parse().unwrap(), &HeaderMap::new(), 80), Err(Reason::BadRequest));
     }
 
     #[test]

@@ -26,18 +26,28 @@ const MAX_LEAVES: usize = 4096;
 /// A leaf is minted anew after this long, well within its life.
 const REMINT: Duration = Duration::from_secs(3 * 24 * 3600);
 
+/// Which name a certificate is for.
+pub(super) enum Names {
+    /// This one, whatever the hello asks for.
+    Only(Host),
+    /// The one that the hello asks for, or this.
+    Asked { or: Host },
+}
+
 /// The certificate authority of this instance, and the leaves it minted. One leaf key for all names.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     leaf_key: KeyPair,
     leaves: Mutex<HashMap<Host, (Arc<ServerConfig>, Instant)>>,
     ticketer: Arc<dyn rustls::server::ProducesTickets>,
+    alpn: Vec<Vec<u8>>,
 }
 
 impl Authority {
     /// Loads the CA of an earlier start, or makes one: `private/ca.key` (0600) and `trust/ca.pem`, with `trust/bundle.pem`
     /// holding the system's roots and ours for clients that take one file only.
-    pub(super) fn open(private: &Path, trust: &Path, roots: &Roots) -> Result<Self> {
+    /// `http2`: agents may speak that too.
+    pub(super) fn open(private: &Path, trust: &Path, roots: &Roots, http2: bool) -> Result<Self> {
         let key_path = private.join("ca.key");
         let cert_path = trust.join("ca.pem");
         fs::create_dir_all(trust).with_context(|| format!("cannot create {}", trust.display()))?;
@@ -50,7 +60,8 @@ impl Authority {
         bundle.push_str(&pem);
         write_atomic(&trust.join("bundle.pem"), bundle.as_bytes(), 0o644)?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).with_context(|| format!("{} is not a CA certificate", cert_path.display()))?;
-        Ok(Self { issuer, leaf_key: KeyPair::generate()?, leaves: Mutex::default(), ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()? })
+        let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        Ok(Self { issuer, leaf_key: KeyPair::generate()?, leaves: Mutex::default(), ticketer, alpn: alpn(http2) })
     }
 
     /// The server configuration for a name, minted on first use.
@@ -90,9 +101,15 @@ impl Authority {
             .with_single_cert(vec![leaf.der().clone()], key)?;
         config.ticketer = self.ticketer.clone();
         config.send_tls13_tickets = 1;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = self.alpn.clone();
         Ok(config)
     }
+}
+
+/// What is offered in a TLS handshake, the preferred first (RFC 7301).
+pub(super) fn alpn(http2: bool) -> Vec<Vec<u8>> {
+    let http1 = b"http/1.1".to_vec();
+    if http2 { vec![b"h2".to_vec(), http1] } else { vec![http1] }
 }
 
 fn make_ca(key_path: &Path, cert_path: &Path) -> Result<(String, KeyPair)> {

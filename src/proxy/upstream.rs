@@ -1,52 +1,169 @@
-//! Towards the seller: TLS and HTTP on a dialled connection, send, wait. Connections are pinned to the agent's connection
-//! and never shared between agents.
+//! Towards the seller: TLS and HTTP on a dialled connection, send, wait.
+//!
+//! HTTP/1 connections carry one exchange at a time and are pinned to an agent's HTTP/1 connection; HTTP/2 connections are
+//! shared by the requests of one agent. Neither is ever shared between agents (`pool`).
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{AlertDescription, ClientConfig};
 use tokio_rustls::TlsConnector;
 
 use super::body::SellerBody;
 use super::dial::Dial;
 use super::io::SellerIo;
+use super::shape;
+use super::stream::SellerStream;
 use super::target::Target;
 use super::tls;
-use crate::payment::{AgentId, Reason};
+use crate::payment::Reason;
+
+/// Bytes of one stream that may be on their way to us unread.
+pub(super) const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for a whole connection.
+pub(super) const CONNECTION_WINDOW: u32 = 1 << 20;
+/// A connection without traffic is asked whether it lives this often.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Opens HTTP connections to sellers and sends on them.
 pub(super) struct Dialer {
     pub(super) net: Dial,
-    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) tls: Configs,
     pub(super) connect: Duration,
     pub(super) first_byte: Duration,
+    /// Bytes of an answer's head.
+    pub(super) header: usize,
+}
+
+/// One TLS configuration per list of protocols that is offered.
+pub(super) struct Configs {
+    pub(super) http1: Arc<ClientConfig>,
+    /// HTTP/2 first.
+    pub(super) both: Arc<ClientConfig>,
+}
+
+/// Which HTTP the connection to a seller is to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// One exchange at a time.
+    Http1,
+    /// HTTP/2 if the seller's TLS offers it.
+    Negotiated,
+    /// HTTP/2 in the clear too: the agent knew that the seller speaks it (RFC 9113 §3.3).
+    Known,
 }
 
 /// A ready connection to one seller.
-pub(super) type Sender = SendRequest<SellerBody>;
+pub(super) enum Sender {
+    Http1(http1::SendRequest<SellerBody>),
+    Http2(http2::SendRequest<SellerBody>),
+}
+
+impl Sender {
+    /// Waits until the exchange before is over. An error means that the connection is.
+    pub(super) async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(sender) => sender.ready().await,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_ready(),
+            Self::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+}
 
 impl Dialer {
-    /// An HTTP/1.1 connection, TLS where the target says so.
-    pub(super) async fn http(&self, target: &Target) -> Result<Sender, Reason> {
-        let stream = self.net.tcp(&target.host, target.port).await?;
+    /// An HTTP connection, TLS where the target says so.
+    pub(super) async fn http(&self, target: &Target, wanted: Wanted) -> Result<Sender, Reason> {
         if !target.https {
-            return handshake(SellerIo::new(stream)).await;
+            let stream = SellerStream::Tcp(self.net.tcp(&target.host, target.port).await?);
+            return match wanted {
+                Wanted::Known => self.http2(stream).await,
+                Wanted::Http1 | Wanted::Negotiated => self.http1(stream).await,
+            };
         }
-        let name = tls::server_name(&target.host).ok_or(Reason::BadRequest)?;
-        let connecting = TlsConnector::from(self.tls.clone()).connect(name, stream);
+        let first = if wanted == Wanted::Http1 { &self.tls.http1 } else { &self.tls.both };
+        match self.secure(target, first).await {
+            Ok((stream, true)) => self.http2(stream).await,
+            Ok((stream, false)) => self.http1(stream).await,
+            // A seller that speaks HTTP/2 only says so in an alert (RFC 7301 §3.2).
+            Err(TlsFailure::NoCommonProtocol) if wanted == Wanted::Http1 => match self.secure(target, &self.tls.both).await {
+                Ok((stream, true)) => self.http2(stream).await,
+                Ok((stream, false)) => self.http1(stream).await,
+                Err(failure) => Err(failure.reason()),
+            },
+            Err(failure) => Err(failure.reason()),
+        }
+    }
+
+    /// A verified TLS session, and whether HTTP/2 was agreed on.
+    async fn secure(&self, target: &Target, config: &Arc<ClientConfig>) -> Result<(SellerStream, bool), TlsFailure> {
+        let stream = self.net.tcp(&target.host, target.port).await.map_err(TlsFailure::Other)?;
+        let name = tls::server_name(&target.host).ok_or(TlsFailure::Other(Reason::BadRequest))?;
+        let connecting = TlsConnector::from(config.clone()).connect(name, stream);
         match tokio::time::timeout(self.connect, connecting).await {
-            Ok(Ok(stream)) => handshake(SellerIo::new(stream)).await,
-            Ok(Err(error)) => {
-                tracing::debug!(host = %target.host, %error, "TLS towards the upstream failed");
-                Err(Reason::UpstreamTls)
+            Ok(Ok(stream)) => {
+                let many = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                Ok((SellerStream::Tls(Box::new(stream)), many))
             }
-            Err(_) => Err(Reason::ConnectTimeout),
+            Ok(Err(error)) => {
+                let cause = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+                if cause == Some(&rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) {
+                    return Err(TlsFailure::NoCommonProtocol);
+                }
+                tracing::debug!(host = %target.host, %error, "TLS towards the upstream failed");
+                Err(TlsFailure::Other(Reason::UpstreamTls))
+            }
+            Err(_) => Err(TlsFailure::Other(Reason::ConnectTimeout)),
         }
+    }
+
+    async fn http1(&self, stream: SellerStream) -> Result<Sender, Reason> {
+        let io = TokioIo::new(SellerIo::new(stream));
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(self.header.max(8192));
+        let (sender, connection) = builder.handshake(io).await.map_err(|_| Reason::UpstreamClosed)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::trace!(%error, "upstream connection ended");
+            }
+        });
+        Ok(Sender::Http1(sender))
+    }
+
+    async fn http2(&self, stream: SellerStream) -> Result<Sender, Reason> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            // A challenge of 20 kB in a header is more than the library's 16 KiB.
+            .max_header_list_size(u32::try_from(self.header).unwrap_or(u32::MAX))
+            .keep_alive_interval(KEEP_ALIVE);
+        let io = TokioIo::new(SellerIo::new(stream));
+        let (sender, connection) = builder.handshake(io).await.map_err(|_| Reason::UpstreamClosed)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "upstream connection ended");
+            }
+        });
+        Ok(Sender::Http2(sender))
     }
 
     /// Sends on `sender` and waits for the head. `progress` counts what the agent uploads: an upload that moves resets
@@ -54,10 +171,27 @@ impl Dialer {
     pub(super) async fn exchange(
         &self,
         sender: &mut Sender,
-        request: Request<SellerBody>,
+        target: &Target,
+        mut request: Request<SellerBody>,
         progress: Option<&AtomicU64>,
     ) -> Result<Response<Incoming>, SendError> {
-        let mut sending = std::pin::pin!(sender.try_send_request(request));
+        match sender {
+            Sender::Http1(sender) => {
+                shape::for_http1(&mut request, target);
+                self.wait(sender.try_send_request(request), progress).await
+            }
+            Sender::Http2(sender) => {
+                shape::for_http2(&mut request, target);
+                self.wait(sender.try_send_request(request), progress).await
+            }
+        }
+    }
+
+    async fn wait<F>(&self, sending: F, progress: Option<&AtomicU64>) -> Result<Response<Incoming>, SendError>
+    where
+        F: Future<Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<SellerBody>>>>,
+    {
+        let mut sending = std::pin::pin!(sending);
         let seen = || progress.map_or(0, |p| p.load(Ordering::Relaxed));
         let mut before = seen();
         loop {
@@ -76,6 +210,21 @@ impl Dialer {
     }
 }
 
+/// Why there is no TLS session.
+enum TlsFailure {
+    NoCommonProtocol,
+    Other(Reason),
+}
+
+impl TlsFailure {
+    const fn reason(self) -> Reason {
+        match self {
+            Self::NoCommonProtocol => Reason::UpstreamTls,
+            Self::Other(reason) => reason,
+        }
+    }
+}
+
 /// Why there is no answer.
 pub(super) enum SendError {
     /// Not a byte was sent: the connection had closed while idle. Safe to send elsewhere.
@@ -84,69 +233,6 @@ pub(super) enum SendError {
     Failed(Reason),
 }
 
-async fn handshake<T>(io: SellerIo<T>) -> Result<Sender, Reason>
-where
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await.map_err(|_| Reason::UpstreamClosed)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "upstream connection ended");
-        }
-    });
-    Ok(sender)
-}
-
 fn classify(error: &hyper::Error) -> Reason {
     if error.is_parse() { Reason::UpstreamProtocol } else { Reason::UpstreamClosed }
-}
-
-/// Idle connections of one worker, by agent and target.
-#[derive(Default)]
-pub(super) struct Pool {
-    idle: Mutex<HashMap<Route, Idle>>,
-}
-
-/// Whose connections, and where to: never shared between agents.
-pub(super) type Route = (AgentId, Target);
-
-/// Idle connections with the time they became so, the newest last.
-type Idle = Vec<(Sender, Instant)>;
-
-/// Idle connections kept per agent and target.
-const PER_TARGET: usize = 8;
-
-/// Sellers close idle connections themselves; older ones are rarely worth a try.
-const IDLE: Duration = Duration::from_secs(30);
-
-impl Pool {
-    pub(super) fn take(&self, key: &Route) -> Option<Sender> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = idle.get_mut(key)?;
-        let mut found = None;
-        while let Some((sender, at)) = list.pop() {
-            if at.elapsed() < IDLE && sender.is_ready() {
-                found = Some(sender);
-                break;
-            }
-        }
-        if list.is_empty() {
-            idle.remove(key);
-        }
-        found
-    }
-
-    pub(super) fn put(&self, key: Route, sender: Sender) {
-        if sender.is_closed() {
-            return;
-        }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() >= 1024 {
-            idle.retain(|_, list| list.last().is_some_and(|(_, at)| at.elapsed() < IDLE));
-        }
-        let list = idle.entry(key).or_default();
-        if list.len() < PER_TARGET {
-            list.push((sender, Instant::now()));
-        }
-    }
 }

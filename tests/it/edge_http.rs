@@ -34,7 +34,7 @@ fn an_absolute_form_request_reaches_the_seller_in_origin_form_with_one_host() {
 fn hop_by_hop_fields_and_proxy_credentials_stay_between_agent_and_proxy() {
     let (seller, program) = (echo(), Program::start(Setup::new()));
     let lines = format!(
-        "{}Proxy-Connection: keep-alive\r\nConnection: X-Private\r\nX-Private: 1\r\nTE: trailers\r\nUpgrade: h2c\r\nTollpass-Context: a=1\r\nX-Kept: 1\r\n",
+        "{}Proxy-Connection: keep-alive\r\nConnection: X-Private\r\nX-Private: 1\r\nTE: deflate\r\nUpgrade: h2c\r\nTollpass-Context: a=1\r\nX-Kept: 1\r\n",
         basic("bot", "x")
     );
     let answer = program.request("GET", &seller.url("/"), &lines, b"");

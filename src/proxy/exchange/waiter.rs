@@ -54,6 +54,8 @@ impl Waiting {
                     let mut response = Response::new(PaidBody { exchange, unflushed: unflushed.clone(), done: left == Some(0), left });
                     *response.status_mut() = head.status;
                     *response.headers_mut() = head.headers;
+                    let upgrade = response.body().exchange.lock().upgrade.take();
+                    upgrade.map(|seller| response.extensions_mut().insert(seller));
                     return Ok(response);
                 }
             }
@@ -81,7 +83,7 @@ pub(in crate::proxy) struct PaidBody {
 
 /// How long the head says the body is.
 fn announced(head: &Head) -> Option<u64> {
-    if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if matches!(head.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Some(0);
     }
     head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -123,7 +125,7 @@ impl Body for PaidBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.exchange.lock().read_out()
+        self.left == Some(0) || self.exchange.lock().read_out()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,0 +1,156 @@
+//! What is known of an agent's connection, and cached on it, so that a request costs no look-up.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderMap;
+use http::header::{HeaderValue, PROXY_AUTHORIZATION};
+use tokio::net::TcpStream;
+
+use super::Proxy;
+use super::agent::{self, Caller};
+use super::io::Unflushed;
+use super::pool::Route;
+use super::server::Worker;
+use super::target::Target;
+use super::upstream::Sender;
+use crate::agents::Tokens;
+use crate::payment::{AgentId, Reason};
+
+/// The two ends of an accepted connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+impl Peer {
+    pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
+        Ok(Self { local: stream.local_addr()?, remote: stream.peer_addr()? })
+    }
+
+    /// True if only a program on this machine can have made it: nothing from elsewhere reaches a loopback address, and a
+    /// redirected connection keeps the sender's address but ends on one.
+    pub(super) fn is_here(&self) -> bool {
+        let loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        loopback(self.local.ip()) || loopback(self.remote.ip())
+    }
+}
+
+/// Where the requests of a connection go.
+#[derive(Clone)]
+pub(super) enum Towards {
+    /// To one target, decided by CONNECT, SOCKS or the name in a TLS hello. An inner Host that differs is refused.
+    Fixed(Target),
+    /// Redirected clear text: Host names the seller, the original destination gave the port.
+    Host { port: u16 },
+}
+
+/// What was decided before the first request inside was read.
+pub(super) struct Inside {
+    pub(super) caller: Caller,
+    pub(super) towards: Towards,
+}
+
+/// An agent's connection: explicit, or the inside of a tunnel.
+pub(super) struct Connection {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) worker: Arc<Worker>,
+    pub(super) peer: Peer,
+    pub(super) inside: Option<Inside>,
+    pub(super) unflushed: Arc<Unflushed>,
+    pinned: Mutex<Option<(Route, Sender)>>,
+    /// The last answer of the compiled policy table, for this policy epoch.
+    payable: Mutex<Option<(u64, AgentId, Target, bool)>>,
+    /// The last caller, for these credentials, tokens and policy.
+    caller: Mutex<Option<(Credentials, Caller)>>,
+}
+
+/// What the identity of a caller depends on.
+type Credentials = (Option<HeaderValue>, Option<Arc<Tokens>>, u64);
+
+impl Connection {
+    /// An accepted connection.
+    pub(super) fn new(proxy: Arc<Proxy>, worker: Arc<Worker>, peer: Peer) -> Arc<Self> {
+        Self::with(proxy, worker, peer, None)
+    }
+
+    /// The inside of a tunnel, as a connection of its own.
+    pub(super) fn inside(&self, caller: Caller, towards: Towards) -> Arc<Self> {
+        Self::with(self.proxy.clone(), self.worker.clone(), self.peer, Some(Inside { caller, towards }))
+    }
+
+    fn with(proxy: Arc<Proxy>, worker: Arc<Worker>, peer: Peer, inside: Option<Inside>) -> Arc<Self> {
+        Arc::new(Self {
+            proxy,
+            worker,
+            peer,
+            inside,
+            unflushed: Arc::default(),
+            pinned: Mutex::default(),
+            payable: Mutex::default(),
+            caller: Mutex::default(),
+        })
+    }
+
+    /// Who is calling. Checked anew when the credentials, the token file or the policy changed.
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
+        let tokens = self.proxy.tokens.as_ref().map(|t| t.load_full());
+        let epoch = self.proxy.policy.load().epoch();
+        let given = headers.get(PROXY_AUTHORIZATION);
+        let mut cached = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(((header, seen, at), caller)) = &*cached
+            && header.as_ref() == given
+            && *at == epoch
+            && seen.as_ref().map(Arc::as_ptr) == tokens.as_ref().map(Arc::as_ptr)
+        {
+            return Ok(caller.clone());
+        }
+        let caller = agent::identify(&self.proxy, headers, &self.peer)?;
+        *cached = Some(((given.cloned(), tokens, epoch), caller.clone()));
+        Ok(caller)
+    }
+
+    /// Whether some allow entry could match: decides if the request is kept for a second sending.
+    pub(super) fn payable(&self, caller: &Caller, target: &Target) -> bool {
+        let policy = self.proxy.policy.load();
+        let mut cached = self.payable.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((epoch, agent, seen, answer)) = &*cached
+            && *epoch == policy.epoch()
+            && *agent == caller.agent
+            && seen == target
+        {
+            return *answer;
+        }
+        let answer = policy.payable(&caller.agent, &target.host, target.port);
+        *cached = Some((policy.epoch(), caller.agent.clone(), target.clone(), answer));
+        answer
+    }
+
+    /// Keeps an upstream connection for the next request; a pinned one to another seller goes to the pool.
+    pub(super) fn pin(&self, key: Route, sender: Sender) {
+        let previous = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).replace((key, sender));
+        if let Some((key, sender)) = previous {
+            self.worker.pool.put(key, sender);
+        }
+    }
+
+    /// The pinned connection, if it leads there.
+    pub(super) fn unpin(&self, key: &Route) -> Option<Sender> {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*pinned {
+            Some((k, _)) if k == key => pinned.take().map(|(_, sender)| sender),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let pinned = self.pinned.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((key, sender)) = pinned {
+            self.worker.pool.put(key, sender);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! One agent connection's requests: HTTP/1 or HTTP/2, explicit or inside a tunnel.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+
+use super::body::AgentBody;
+use super::connection::Connection;
+use super::forward;
+use super::io::AgentIo;
+use super::sniff::{self, Kind};
+use super::stream::AgentStream;
+use super::upstream::{CONNECTION_WINDOW, KEEP_ALIVE, STREAM_WINDOW};
+
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 128;
+
+/// An agent that speaks to us as to a proxy: HTTP/1, or HTTP/2 with prior knowledge.
+pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
+    // A client may connect long before it asks.
+    let (kind, stream) = sniff::look(stream, true, connection.proxy.idle).await;
+    match kind {
+        Kind::Http2 => Box::pin(http2(connection, stream)).await,
+        Kind::Http1 | Kind::Other => http1(connection, stream).await,
+        // TLS is spoken at `listen.https`.
+        Kind::Tls | Kind::Silent => {}
+    }
+}
+
+/// Serves HTTP/1.
+pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
+    let (proxy, mut stop) = (connection.proxy.clone(), connection.proxy.stop.subscribe());
+    let io = AgentIo::new(stream, connection.unflushed.clone());
+    let service = TowerToHyperService::new(Edge { connection, running: None });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(proxy.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let done = tokio::select! {
+        result = serving.as_mut() => Some(result),
+        _ = stop.wait_for(|s| *s) => None,
+    };
+    let result = match done {
+        Some(result) => result,
+        None => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    ended(result);
+}
+
+/// Serves HTTP/2. Idle connections are closed as HTTP/1 ones are.
+pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
+    let (proxy, mut stop) = (connection.proxy.clone(), connection.proxy.stop.subscribe());
+    let io = AgentIo::new(stream, connection.unflushed.clone());
+    let running = Arc::new(AtomicUsize::new(0));
+    let service = TowerToHyperService::new(Edge { connection, running: Some(running.clone()) });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(proxy.limits.header).unwrap_or(u32::MAX))
+        .keep_alive_interval(KEEP_ALIVE)
+        .enable_connect_protocol();
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
+    tokio::select! {
+        result = serving.as_mut() => return ended(result),
+        () = idle(&running, proxy.idle) => {}
+        _ = stop.wait_for(|s| *s) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    ended(serving.await);
+}
+
+fn ended(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "agent connection ended");
+    }
+}
+
+/// Ends when no request ran at two looks `patience` apart.
+async fn idle(running: &AtomicUsize, patience: std::time::Duration) {
+    let mut before = 1;
+    loop {
+        tokio::time::sleep(patience).await;
+        let now = running.load(Ordering::Relaxed);
+        if before == 0 && now == 0 {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// One connection's requests as a `tower` service: the whole edge can be driven without a socket.
+struct Edge {
+    connection: Arc<Connection>,
+    /// Requests that run, where the connection does not end with its one request.
+    running: Option<Arc<AtomicUsize>>,
+}
+
+/// Counts one running request.
+struct Running(Option<Arc<AtomicUsize>>);
+
+impl Running {
+    fn new(count: Option<Arc<AtomicUsize>>) -> Self {
+        if let Some(count) = &count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(count)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl tower::Service<Request<Incoming>> for Edge {
+    type Response = Response<AgentBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let running = Running::new(self.running.clone());
+        let answer = forward::serve(self.connection.clone(), request);
+        Box::pin(async move {
+            let _running = running;
+            Ok(answer.await)
+        })
+    }
+}
+
+impl Clone for Edge {
+    fn clone(&self) -> Self {
+        Self { connection: self.connection.clone(), running: self.running.clone() }
+    }
+}
