@@ -6,11 +6,12 @@
 mod signer;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
@@ -18,8 +19,9 @@ use crate::admin::{self, Part, Readiness};
 use crate::config::{Config, Listen};
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
+use crate::policy::Policy;
 use crate::proxy::server::{self, Bound, Patience, Way};
-use crate::proxy::{Parts, Proxy};
+use crate::proxy::{Parts, Proxy, Till};
 use crate::reload::{self, Reloader};
 use crate::treasurer::Treasurer;
 use crate::{clock, net, state};
@@ -61,7 +63,6 @@ pub struct App {
     pub signer_kind: &'static str,
     proxy: Arc<Proxy>,
     readiness: Arc<Readiness>,
-    ledger: Ledger,
     money: Runtime,
     workers: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
@@ -80,18 +81,21 @@ impl App {
         let readiness = Readiness::new();
         let ledger = open_ledger(config, options)?;
         let mut hot = reload::Builder::new(reload::Timing::default());
-        let epochs = ledger.clone();
-        let policy = hot.policy(&config.policy, &metrics, move |policy| epochs.set_epoch(policy.epoch()))?;
+        let epochs = Epochs::default();
+        let told = epochs.clone();
+        let policy = hot.policy(&config.policy, &metrics, move |policy| told.loaded(policy.epoch()))?;
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
         let (signer, deadline) = signer::start(config, &metrics, money.handle())?;
-        let treasurer = Treasurer::new(policy.clone(), ledger.clone(), signer.clone(), metrics.clone(), deadline);
+        epochs.attach(&ledger, &policy);
+        let treasurer = Treasurer::new(policy.clone(), ledger, signer.clone(), metrics.clone(), deadline);
         let (stop, stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
         let kind = signer.kind();
-        let parts =
-            Parts { policy, tokens, treasurer, signer, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
+        let till = Till::open(treasurer, signer, &config.private())?;
+        let parts = Parts { policy, tokens, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
         let proxy = Proxy::new(config, parts)?;
+        proxy.open_till(Arc::new(till));
         let count = std::thread::available_parallelism().map_or(2, usize::from);
         let ways = bind_ways(&config.listen, count)?;
         let proxy_address = ways.first().map_or(config.listen.proxy, |bound| bound.address);
@@ -113,8 +117,8 @@ impl App {
         proxy.set_own(addresses.iter().map(|(_, a)| *a).chain(admin_address).chain(health_address).collect());
         let workers = start_workers(&proxy, ways, &stopped, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
         let reloader = hot.start().context("cannot watch the policy")?;
-        let store = ledger.clone();
-        readiness.ledger(move || store.available());
+        let edge = proxy.clone();
+        readiness.ledger(move || edge.till().is_some_and(|till| till.ledger().available()));
         for part in Part::ALL {
             readiness.set(part, true);
         }
@@ -126,7 +130,6 @@ impl App {
             signer_kind: kind,
             proxy,
             readiness,
-            ledger,
             money,
             workers,
             stop,
@@ -154,13 +157,35 @@ impl App {
         if left > 0 {
             tracing::warn!(tasks = left, "paid requests did not finish in time; their amounts stay spent");
         }
-        let flushed = self.money.block_on(self.ledger.flush());
+        let flushed = match self.proxy.till() {
+            Some(till) => self.money.block_on(till.ledger().flush()),
+            None => Ok(()),
+        };
         let _ = self.stop_admin.send(true);
         drop(self.reloader);
         drop(self.proxy);
         self.money.shutdown_timeout(Duration::from_secs(2));
-        drop(self.ledger);
         flushed.context("the ledger could not be flushed")
+    }
+}
+
+/// Tells the ledger which policy is in force, from the moment there is a ledger.
+#[derive(Clone, Default)]
+struct Epochs(Arc<Mutex<Option<Ledger>>>);
+
+impl Epochs {
+    /// A policy took effect.
+    fn loaded(&self, epoch: u64) {
+        if let Some(ledger) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            ledger.set_epoch(epoch);
+        }
+    }
+
+    /// Under the lock: a policy that takes effect at this moment is read here, or told after it.
+    fn attach(&self, ledger: &Ledger, policy: &ArcSwap<Policy>) {
+        let mut attached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.set_epoch(policy.load().epoch());
+        *attached = Some(ledger.clone());
     }
 }
 

@@ -53,6 +53,8 @@ reasons! {
     // (0) gates, M3.4
     /// The ledger cannot be written, so nothing is paid.
     LedgerUnavailable = "ledger_unavailable", Soon;
+    /// This process does not hold the ledger: another one is taking over from it, or it from another.
+    LedgerHandover = "ledger_handover", Soon;
     /// The clock jumped; an operator or the co-signer has to confirm the time.
     ClockUnsure = "clock_unsure", Soon;
     /// No policy names this agent.

@@ -33,6 +33,7 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         R::TooManyConnections => (S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
         R::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error"),
         R::LedgerUnavailable
+        | R::LedgerHandover
         | R::ClockUnsure
         | R::UnknownAgent
         | R::MethodNotPayable

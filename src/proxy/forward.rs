@@ -22,6 +22,7 @@ use super::upstream::{SendError, Sender, Wanted};
 use super::{connect, error, headers, shape};
 use crate::payment::Reason;
 use crate::protocol;
+use crate::treasurer::Treasurer;
 
 /// Answers one request of an agent's connection. Never fails: a failure is an answer too.
 pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>) -> Response<AgentBody> {
@@ -171,8 +172,10 @@ async fn respond(
     if response.status() == StatusCode::PAYMENT_REQUIRED {
         return paywall::answer(conn, caller, target, request, response).await;
     }
-    if response.status().is_redirection() && conn.proxy.treasurer.redirects().any() {
-        follow_free_hop(conn, caller, target, &request.uri, &response);
+    if response.status().is_redirection()
+        && let Some(till) = conn.proxy.till().filter(|till| till.treasurer.redirects().any())
+    {
+        follow_free_hop(&till.treasurer, caller, target, &request.uri, &response);
     }
     let idle = conn.proxy.idle;
     let mut response = response.map(|body| AgentBody::Upstream(Timed::new(body, idle)));
@@ -181,10 +184,9 @@ async fn respond(
 }
 
 /// A free redirect in the middle of a chain of paid ones carries the chain on (M1.7).
-fn follow_free_hop(conn: &Connection, caller: &Caller, target: &Target, uri: &Uri, response: &Response<Incoming>) {
+fn follow_free_hop(treasurer: &Treasurer, caller: &Caller, target: &Target, uri: &Uri, response: &Response<Incoming>) {
     let from = target.url(uri.path_and_query().map_or("/", |p| p.as_str()));
     if let Some(to) = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| resolve_location(&from, l)) {
-        let treasurer = &conn.proxy.treasurer;
         treasurer.redirects().free(&caller.agent, caller.session.as_ref(), from, to, treasurer.now().now);
     }
 }

@@ -27,6 +27,7 @@ mod sniff;
 mod socks;
 mod stream;
 mod target;
+mod till;
 mod tls;
 mod transparent;
 mod tunnel;
@@ -34,28 +35,27 @@ mod upgrade;
 mod upstream;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use arc_swap::ArcSwap;
+use anyhow::Result;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::agents::Tokens;
+use crate::clock;
 use crate::config::{Config, Intercept, Limits, Unnamed};
 use crate::metrics::Metrics;
 use crate::net::tls::Roots;
-use crate::payment::AgentId;
+use crate::payment::{AgentId, Timestamp};
 use crate::policy::{HostPattern, Policy, View as _};
-use crate::signer::Signer;
-use crate::treasurer::Treasurer;
+
+pub(crate) use till::Till;
 
 use dial::Dial;
 use exchange::Exchanges;
 use guard::Guard;
-use kept::Kept;
 use live::{Connections, Live};
 use tls::Authority;
 use upstream::{Configs, Dialer};
@@ -64,8 +64,6 @@ use upstream::{Configs, Dialer};
 pub(crate) struct Parts {
     pub(crate) policy: Arc<ArcSwap<Policy>>,
     pub(crate) tokens: Option<Arc<ArcSwap<Tokens>>>,
-    pub(crate) treasurer: Treasurer,
-    pub(crate) signer: Arc<dyn Signer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) money: tokio::runtime::Handle,
     pub(crate) stop: watch::Sender<bool>,
@@ -82,8 +80,8 @@ pub(crate) struct Proxy {
     policy: Arc<ArcSwap<Policy>>,
     tokens: Option<Arc<ArcSwap<Tokens>>>,
     default_agent: Option<AgentId>,
-    treasurer: Treasurer,
-    signer: Arc<dyn Signer>,
+    /// Empty while another process holds the ledger (M1.9).
+    till: ArcSwapOption<Till>,
     metrics: Arc<Metrics>,
     money: tokio::runtime::Handle,
     stop: watch::Sender<bool>,
@@ -94,7 +92,6 @@ pub(crate) struct Proxy {
     http2: bool,
     unnamed: Unnamed,
     exchanges: Exchanges,
-    kept: Kept,
     live: Live,
     connections: Connections,
     limits: Limits,
@@ -112,7 +109,7 @@ struct Via {
 }
 
 impl Proxy {
-    /// Prepares the edge: CA, roots, guard, kept answers. Binds nothing.
+    /// Prepares the edge: CA, roots, guard. Binds nothing, and pays nothing before [`Self::open_till`].
     pub(crate) fn new(config: &Config, parts: Parts) -> Result<Arc<Self>> {
         let roots = Roots::load(&config.tls.extra_roots)?;
         let http2 = config.upstream.http2;
@@ -133,8 +130,7 @@ impl Proxy {
             policy: parts.policy,
             tokens: parts.tokens,
             default_agent: config.agents.default.clone(),
-            treasurer: parts.treasurer,
-            signer: parts.signer,
+            till: ArcSwapOption::empty(),
             metrics: parts.metrics,
             money: parts.money,
             stop: parts.stop,
@@ -144,7 +140,6 @@ impl Proxy {
             http2,
             unnamed: config.transparent.unnamed,
             exchanges: Exchanges::default(),
-            kept: Kept::open(kept_dir(&config.private())).context("cannot open the folder of kept answers")?,
             live: Live::default(),
             connections: Connections::new(config.limits.connections),
             limits: config.limits,
@@ -164,16 +159,32 @@ impl Proxy {
         self.dialer.net.guard.set_own(own);
     }
 
+    /// From now on this process pays: it holds the ledger.
+    pub(crate) fn open_till(&self, till: Arc<Till>) {
+        self.till.store(Some(till));
+    }
+
+    /// Who pays, or nobody here (M1.9).
+    pub(crate) fn till(&self) -> Option<Arc<Till>> {
+        self.till.load_full()
+    }
+
+    /// The time to show: the ledger's where there is one.
+    fn now(&self) -> Timestamp {
+        self.till().map_or_else(|| clock::read().wall, |till| till.treasurer.now().now)
+    }
+
     /// Brings the gauges that are computed, not counted, up to date: budgets and open authorizations.
     pub(crate) fn refresh_gauges(&self) {
+        let Some(till) = self.till() else { return };
         let policy = self.policy.load_full();
-        let now = self.treasurer.now().now;
+        let now = till.treasurer.now().now;
         self.metrics.forget_budgets();
         for agent in policy.agents() {
-            let theirs = self.signer.remaining(agent);
+            let theirs = till.signer.remaining(agent);
             for budget in policy.budgets(agent) {
                 let span = budget.window.span(now, policy.zone());
-                let spent = self.treasurer.ledger().read(|books| books.spent(&budget.scope, span));
+                let spent = till.ledger().read(|books| books.spent(&budget.scope, span));
                 let mut remaining = budget.limit.saturating_sub(spent);
                 if let (Some(theirs), "caps.day") = (theirs, &*budget.name) {
                     // Two judges: what may still be spent is what both would allow (M1.10).
@@ -182,7 +193,7 @@ impl Proxy {
                 }
                 self.metrics.budget(agent, &budget.name, budget.limit, remaining);
             }
-            let open = self.treasurer.ledger().read(|books| books.open_authorizations(agent, now));
+            let open = till.ledger().read(|books| books.open_authorizations(agent, now));
             self.metrics.open_authorizations(agent, i64::try_from(open).unwrap_or(i64::MAX));
         }
     }
@@ -197,8 +208,4 @@ impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Proxy")
     }
-}
-
-fn kept_dir(private: &Path) -> std::path::PathBuf {
-    private.join("kept")
 }

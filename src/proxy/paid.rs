@@ -23,6 +23,7 @@ use super::paywall::{Challenged, read_challenge};
 use super::record;
 use super::replay::Upload;
 use super::target::{Target, resolve_location};
+use super::till::Till;
 use super::upstream::{SendError, Wanted};
 use crate::ledger::{Commitment, Outcome};
 use crate::metrics::PaymentOutcome;
@@ -43,6 +44,7 @@ pub(super) struct Again {
 /// One challenged request with all that is needed to pay for it.
 pub(super) struct Paid {
     pub(super) proxy: Arc<Proxy>,
+    pub(super) till: Arc<Till>,
     pub(super) ask: Ask,
     pub(super) challenge: Challenge,
     pub(super) target: Target,
@@ -61,7 +63,7 @@ impl Paid {
     pub(super) async fn run(mut self) {
         for _ in 0..ATTACH_TRIES {
             let wanted = || self.exchange.wanted();
-            match self.proxy.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
+            match self.till.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
                 Err(refusal) => return self.refuse(refusal),
                 Ok(Ticket::Pay(payment)) => return self.pay(*payment).await,
                 Ok(Ticket::Kept(commitment)) if self.is_stale(&commitment) => self.write_off(*commitment),
@@ -73,7 +75,7 @@ impl Paid {
                         }
                         return;
                     }
-                    self.proxy.treasurer.ledger().waiter_gone(&id);
+                    self.till.ledger().waiter_gone(&id);
                     tokio::time::sleep(ATTACH_PAUSE).await;
                 }
             }
@@ -91,7 +93,7 @@ impl Paid {
     fn register(&self, commitment: &Commitment) {
         let id = commitment.purchase().id;
         self.proxy.exchanges.insert(id, self.exchange.clone());
-        let ledger = self.proxy.treasurer.ledger().clone();
+        let ledger = self.till.ledger().clone();
         self.exchange.when_gone(move || ledger.waiter_gone(&id));
     }
 
@@ -142,7 +144,7 @@ impl Paid {
         let challenged =
             if response.status() == 402 { read_challenge(&self.proxy, response).await } else { Challenged::not(response, self.proxy.idle) };
         let said = challenged.challenge.as_ref().and_then(|c| c.error.as_ref());
-        let (now, hold) = (self.proxy.treasurer.now().now, commitment.purchase().repeats.lost_hold);
+        let (now, hold) = (self.till.treasurer.now().now, commitment.purchase().repeats.lost_hold);
         let answered = Answered { status: challenged.head.status, receipt: receipt.as_ref(), error: said, flow: offer.flow, again };
         let mut outcome = judge(&answered, now, hold);
         self.follow_location(&challenged.head, now);
@@ -182,7 +184,7 @@ impl Paid {
             return;
         }
         if let Some(to) = head.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| resolve_location(&self.ask.url, l)) {
-            self.proxy.treasurer.redirects().paid(&self.ask, to, now);
+            self.till.treasurer.redirects().paid(&self.ask, to, now);
         }
     }
 
@@ -198,14 +200,14 @@ impl Paid {
         }
         self.proxy.metrics.paid_request(&self.ask.agent, self.started.elapsed());
         record::payment(&self.ask, commitment.purchase(), label, reason, self.started.elapsed());
-        let (signer, id) = (self.proxy.signer.clone(), commitment.purchase().id);
+        let (signer, id) = (self.till.signer.clone(), commitment.purchase().id);
         tokio::spawn(async move { signer.settle(id, outcome).await });
     }
 
     /// Settled, and the answer is gone (M1.6).
     fn lose(&self, commitment: &mut Commitment) -> Outcome {
         let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
-        let outcome = Outcome::Lost { until: self.proxy.treasurer.now().now.plus_millis(hold) };
+        let outcome = Outcome::Lost { until: self.till.treasurer.now().now.plus_millis(hold) };
         let tx = commitment.purchase().claimed_tx.clone();
         commitment.outcome(outcome, tx);
         tracing::warn!(purchase = %commitment.purchase().id, agent = %self.ask.agent, host = %self.ask.host, "paid, but the answer is lost");
@@ -260,8 +262,8 @@ impl Paid {
         }
         let kept = match self.exchange.whole() {
             Some((head, chunks)) => {
-                let (proxy, request) = (self.proxy.clone(), self.request.headers.clone());
-                tokio::task::spawn_blocking(move || proxy.kept.put(id, head, chunks, &request)).await.is_ok_and(|r| r.is_ok())
+                let (till, request) = (self.till.clone(), self.request.headers.clone());
+                tokio::task::spawn_blocking(move || till.kept.put(id, head, chunks, &request)).await.is_ok_and(|r| r.is_ok())
             }
             None => false,
         };
@@ -273,20 +275,20 @@ impl Paid {
     /// An answer this old is no answer to the question asked now; it may be bought anew (M1.6).
     fn is_stale(&self, commitment: &Commitment) -> bool {
         let hold = i64::try_from(commitment.purchase().repeats.lost_hold.as_millis()).unwrap_or(i64::MAX);
-        self.proxy.treasurer.now().now >= commitment.purchase().at.plus_millis(hold)
+        self.till.treasurer.now().now >= commitment.purchase().at.plus_millis(hold)
     }
 
     fn write_off(&self, mut commitment: Commitment) {
         let (id, tx) = (commitment.purchase().id, commitment.purchase().claimed_tx.clone());
-        self.proxy.kept.forget(&id);
-        commitment.outcome(Outcome::Lost { until: self.proxy.treasurer.now().now }, tx);
+        self.till.kept.forget(&id);
+        commitment.outcome(Outcome::Lost { until: self.till.treasurer.now().now }, tx);
     }
 
     /// An answer that was paid for earlier and never delivered.
     async fn deliver_kept(&self, mut commitment: Commitment) {
         let id = commitment.purchase().id;
-        let (proxy, request) = (self.proxy.clone(), self.request.headers.clone());
-        let found = tokio::task::spawn_blocking(move || proxy.kept.take(&id, &request)).await.ok().flatten();
+        let (till, request) = (self.till.clone(), self.request.headers.clone());
+        let found = tokio::task::spawn_blocking(move || till.kept.take(&id, &request)).await.ok().flatten();
         let Some((head, chunks)) = found else {
             let Outcome::Lost { until } = self.lose(&mut commitment) else { return };
             let mut refusal = Refusal::because(Reason::PaidNotDelivered);

@@ -150,7 +150,7 @@ fn refused(proxy: &Proxy, caller: &Caller, target: &Target, refusal: &Refusal, s
     match proxy.policy.load().refusal_body(&caller.agent) {
         RefusalBody::Problem => {
             discard(seller);
-            error::refusal(refusal, &target.host.to_string(), proxy.treasurer.now().now)
+            error::refusal(refusal, &target.host.to_string(), proxy.now())
         }
         RefusalBody::Seller => {
             let mut response = seller.untouched();
@@ -196,9 +196,10 @@ async fn pay(
         proxy.metrics.refusal(&ask.agent, refusal.reason());
         Failure::Refused(refusal)
     };
-    let Some((headers, body)) = request.copy else {
-        // No allow entry matches this host, so nothing was kept that could be sent again.
-        let refusal = proxy.treasurer.refuse(&ask, &challenge);
+    let handover = || Refusal::because(Reason::LedgerHandover);
+    let Some((headers, body)) = request.copy.filter(|_| proxy.till().is_some()) else {
+        // Nobody here pays now; or no allow entry matches this host, so nothing was kept that could be sent again.
+        let refusal = proxy.till().map_or_else(handover, |till| till.treasurer.refuse(&ask, &challenge));
         return Err(refuse(&ask, refusal));
     };
     let body = match finish_upload(body.as_ref()).await {
@@ -242,14 +243,17 @@ async fn start(
     started: Instant,
 ) -> Result<Response<AgentBody>, Failure> {
     let proxy = &conn.proxy;
-    let Some(live) = proxy.live.enter(ask.key, proxy.limits.identical) else {
-        record::refusal(&ask, &Refusal::because(Reason::Busy), &proxy.policy.load(), started.elapsed());
-        proxy.metrics.refusal(&ask.agent, Reason::Busy);
-        return Err(Failure::Refused(Refusal::because(Reason::Busy)));
+    let refuse = |reason| {
+        record::refusal(&ask, &Refusal::because(reason), &proxy.policy.load(), started.elapsed());
+        proxy.metrics.refusal(&ask.agent, reason);
+        Failure::Refused(Refusal::because(reason))
     };
+    let live = proxy.live.enter(ask.key, proxy.limits.identical).ok_or_else(|| refuse(Reason::Busy))?;
+    // Looked at after the task was counted: who waits for the count to fall misses none that pays.
+    let till = proxy.till().ok_or_else(|| refuse(Reason::LedgerHandover))?;
     let exchange = Exchange::new();
     let waiting = Waiting::new(exchange.clone());
-    let paid = Paid { proxy: Arc::clone(proxy), ask, challenge, target, request, exchange, started };
+    let paid = Paid { proxy: Arc::clone(proxy), till, ask, challenge, target, request, exchange, started };
     proxy.money.spawn(async move {
         let _live = live;
         paid.run().await;
