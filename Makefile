@@ -40,4 +40,4 @@ image:           ## container image; FEATURES=local-signer adds the trial signer
 	docker build --build-arg FEATURES=$(FEATURES) -t tollpass:dev .
 
 clean:           ## remove everything that was built or installed into this folder
-	rm -rf target .tools fuzz/target tests/peers/node_modules tests/peers/.venv tests/peers/out
+	rm -rf target .tools fuzz/target tests/peers/node_modules tests/peers/.venv tests/peers/.built tests/peers/out

@@ -1,9 +1,10 @@
 // Peer tests: unmodified clients buy through tollpass from real sellers, and the chain says what was paid.
-//   node run.mjs --bin PATH [--signer local|mpc] [--only matrix,retries,books,thief,recover] [--seller a,b] [--client a,b]
+//   node run.mjs --bin PATH [--signer local|mpc] [--only matrix,retries,clients,books,thief,recover] [--seller a,b] [--client a,b]
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { books } from "./checks/books.mjs";
+import { clients } from "./checks/clients.mjs";
 import { matrix, matrixCells } from "./checks/matrix.mjs";
 import { recover } from "./checks/recover.mjs";
 import { makeReport } from "./checks/report.mjs";
@@ -25,12 +26,14 @@ const list = (text) => text?.split(",");
 const steps = {
   matrix: (context) => matrix(context, { sellers: list(options.seller), clients: list(options.client) }),
   retries,
+  // How a client speaks has nothing to do with who signs: once is enough.
+  ...(options.signer === "local" ? { clients: (context) => clients(context, { clients: list(options.client) }) } : {}),
   books,
   // What only a wallet in three shares has; both need the share that the proxy holds, so they come last.
   ...(options.signer === "mpc" ? { thief, recover } : {}),
 };
 if (!options.bin || !["local", "mpc"].includes(options.signer)) {
-  const usage = "node run.mjs --bin PATH/TO/tollpass [--signer local|mpc] [--only matrix,retries,books,thief,recover] [--seller a,b] [--client a,b]";
+  const usage = "node run.mjs --bin PATH/TO/tollpass [--signer local|mpc] [--only matrix,retries,clients,books,thief,recover] [--seller a,b] [--client a,b]";
   console.error(`usage: ${usage}`);
   process.exit(2);
 }
@@ -49,7 +52,7 @@ try {
     mpc = await startMpc(bin, rig.dir, { payees, recovery: payeeOf("recovery") });
     await rig.chain.mint(mpc.address, 1_000n * 10n ** 6n);
   }
-  proxy = await startTollpass(bin, rig.dir, mpc);
+  proxy = await startTollpass(bin, rig, mpc);
   for (const [name, step] of Object.entries(steps)) {
     if (wanted.includes(name)) await step({ rig, mpc, proxy, bin, payees, body, report });
     else report.skip(name, "not in --only");

@@ -1,11 +1,13 @@
 // Every seller x client x scheme x method: the client gets what it asked for, byte for byte, and the chain shows exactly
 // one transfer of exactly the price to the payee of that cell.
-import { agentEnv, CLIENTS, request } from "../clients/clients.mjs";
+import { agentEnv, request } from "../clients/clients.mjs";
 import { payeeOf, PRICE_ATOMIC } from "../sellers/common.mjs";
 import { table, usd } from "./report.mjs";
 
 // A cell without any answer costs half a minute: after this many the rest would tell nothing new.
 const PATIENCE = 6;
+// The step `clients` has all of them; here they meet every seller.
+const CLIENTS = ["curl", "requests", "httpx", "node22", "node24"];
 const COLUMNS = [["http", "GET"], ["http", "POST"], ["https", "GET"], ["https", "POST"]];
 
 function delivered(answer, method, body) {
@@ -19,7 +21,7 @@ const cellOf = (...parts) => parts.join("-").toLowerCase();
 
 /** The cells of the whole matrix: who verifies payees has to know them. */
 export const matrixCells = (sellers) =>
-  sellers.flatMap((seller) => Object.keys(CLIENTS).flatMap((client) => COLUMNS.map((column) => cellOf(seller, client, ...column))));
+  sellers.flatMap((seller) => CLIENTS.flatMap((client) => COLUMNS.map((column) => cellOf(seller, client, ...column))));
 
 async function buy({ rig, env, body, report }, seller, client, scheme, method) {
   const cell = cellOf(seller, client, scheme, method);
@@ -33,10 +35,10 @@ async function buy({ rig, env, body, report }, seller, client, scheme, method) {
 export async function matrix(context, { sellers, clients }) {
   const { rig, report, proxy } = context;
   const env = agentEnv(proxy);
-  const chosen = (all, wanted) => Object.keys(all).filter((name) => !wanted || wanted.includes(name));
+  const chosen = (all, wanted) => all.filter((name) => !wanted || wanted.includes(name));
   let silent = 0;
   const rows = [["seller", "client", ...COLUMNS.map((c) => c.join(" ")), "paid on chain"]];
-  for (const seller of chosen(rig.sellers, sellers)) {
+  for (const seller of chosen(Object.keys(rig.sellers), sellers)) {
     for (const client of chosen(CLIENTS, clients)) {
       const cells = [];
       for (const [scheme, method] of COLUMNS) cells.push(await buy({ ...context, env }, seller, client, scheme, method));

@@ -1,11 +1,8 @@
-// Plain Node fetch: the proxy and the CA come from the environment alone.
-import { readFile } from "node:fs/promises";
+// Plain fetch, in Node, Deno and Bun: the proxy and the CA come from the environment alone.
+import { BINARY, jobs } from "./jobs.mjs";
 
-const [url, method, file] = process.argv.slice(2);
-const init = { method };
-if (method === "POST") {
-  init.body = await readFile(file);
-  init.headers = { "content-type": "application/octet-stream" };
-}
-const response = await fetch(url, init);
-console.log(JSON.stringify({ status: response.status, body: await response.text() }));
+await jobs(async function* (method, url, body) {
+  const response = await fetch(url, body ? { method, body, headers: BINARY } : { method });
+  yield* response.body;
+  return response.status;
+});

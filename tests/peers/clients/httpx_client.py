@@ -1,12 +1,13 @@
 """Plain Python httpx: the proxy and the CA come from the environment alone."""
 
-import json
-import sys
-
 import httpx
+from jobs import BINARY, jobs
 
-url, method, path = sys.argv[1:4]
-headers = {"content-type": "application/octet-stream"} if method == "POST" else {}
-body = open(path, "rb").read() if method == "POST" else None
-response = httpx.request(method, url, content=body, headers=headers, timeout=30)
-print(json.dumps({"status": response.status_code, "body": response.text}))
+
+def exchange(method, url, body, kind):
+    with httpx.stream(method, url, content=body, headers=BINARY if body else {}, timeout=30) as response:
+        yield response.status_code
+        yield from response.iter_bytes()
+
+
+jobs(exchange)

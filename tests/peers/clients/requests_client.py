@@ -1,12 +1,13 @@
 """Plain Python requests: the proxy and the CA come from the environment alone."""
 
-import json
-import sys
-
 import requests
+from jobs import BINARY, jobs
 
-url, method, path = sys.argv[1:4]
-headers = {"content-type": "application/octet-stream"} if method == "POST" else {}
-body = open(path, "rb").read() if method == "POST" else None
-response = requests.request(method, url, data=body, headers=headers, timeout=30)
-print(json.dumps({"status": response.status_code, "body": response.text}))
+
+def exchange(method, url, body, kind):
+    with requests.request(method, url, data=body, headers=BINARY if body else {}, stream=True, timeout=30) as response:
+        yield response.status_code
+        yield from response.iter_content(chunk_size=None)
+
+
+jobs(exchange)

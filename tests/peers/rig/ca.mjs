@@ -7,6 +7,9 @@ import { promisify } from "node:util";
 const openssl = promisify(execFile).bind(null, "openssl");
 const P256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
+/** A name for the sellers that only the program under test can resolve, see `tollpass.mjs`. */
+export const SHOP_NAME = "shop.test";
+
 export async function makeCa(dir) {
   const at = (name) => path.join(dir, name);
   const files = { ca: at("seller-ca.pem"), caKey: at("seller-ca.key"), cert: at("seller.pem"), key: at("seller.key") };
@@ -18,7 +21,7 @@ export async function makeCa(dir) {
   await openssl(["req", ...P256, "-subj", "/CN=localhost", "-keyout", files.key, "-out", at("seller.csr")]);
   await writeFile(
     at("seller.ext"),
-    "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n" +
+    `subjectAltName=DNS:localhost,DNS:${SHOP_NAME},IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n` +
       "keyUsage=critical,digitalSignature\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n",
   );
   await openssl([

@@ -3,9 +3,9 @@ import { spawn } from "node:child_process";
 
 const running = new Set();
 
-/** Starts a program; `stop()` sends SIGTERM, then SIGKILL if it does not go. Its stderr is kept (last 64 kB). */
-export function start(command, args, { env = {}, cwd, name = command } = {}) {
-  const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+/** Starts a program; `stop()` sends SIGTERM, then SIGKILL if it does not go. Its stderr is kept (last 64 kB). `onLine` gets each line of its stdout. */
+export function start(command, args, { env = {}, inherit = process.env, cwd, name = command, onLine = () => {} } = {}) {
+  const child = spawn(command, args, { cwd, env: { ...inherit, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   const proc = { name, child, stderr: "", exited: null, lines: [] };
   const waiting = new Set();
   const wake = () => waiting.forEach((check) => check());
@@ -13,6 +13,7 @@ export function start(command, args, { env = {}, cwd, name = command } = {}) {
   child.stdout.setEncoding("utf8").on("data", (text) => {
     const parts = (rest + text).split("\n");
     rest = parts.pop();
+    parts.forEach(onLine);
     proc.lines.push(...parts);
     if (proc.lines.length > 4000) proc.lines.splice(0, 2000);
     wake();
@@ -29,6 +30,8 @@ export function start(command, args, { env = {}, cwd, name = command } = {}) {
     child.on("exit", (code, signal) => end(signal ?? code));
   });
   running.add(proc);
+  /** Ended, and all that it wrote has been read. */
+  proc.closed = new Promise((resolve) => child.on("close", resolve).on("error", resolve));
 
   /** First stdout line for which `match` gives something other than undefined. */
   proc.line = (match, timeout = 60_000) =>

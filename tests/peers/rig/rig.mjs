@@ -23,6 +23,8 @@ const SELLERS = {
   "express-v1": [process.execPath, "sellers/express-v1.mjs"],
   fastapi: [PYTHON, "sellers/fastapi_v2.py"],
   odd: [process.execPath, "sellers/odd.mjs"],
+  shop: [process.execPath, "sellers/shop.mjs"],
+  grpc: [process.execPath, "sellers/grpc.mjs"],
 };
 
 export async function startRig() {
@@ -37,13 +39,13 @@ export async function startRig() {
   try {
     const [chain, tls] = await Promise.all([startChain(), makeCa(dir)]);
     facilitator = await startFacilitator(chain);
-    const env = { ...NO_PROXY_AT_ALL, FACILITATOR_URL: facilitator.url, SELLER_KEY: tls.key, SELLER_CERT: tls.cert };
+    const env = { ...NO_PROXY_AT_ALL, FACILITATOR_URL: facilitator.url, SHOP_DIR: dir, SELLER_KEY: tls.key, SELLER_CERT: tls.cert };
     const started = Object.entries(SELLERS).map(async ([name, [command, file]]) => {
       const seller = start(command, [file], { cwd: HOME, env, name: `seller ${name}` });
       return [name, { ...(await seller.line(json)), process: seller }];
     });
-    const { odd, ...sellers } = Object.fromEntries(await Promise.all(started));
-    return { dir, chain, facilitator, tls, sellers, odd, stop };
+    const { odd, shop, grpc, ...sellers } = Object.fromEntries(await Promise.all(started));
+    return { dir, chain, facilitator, tls, sellers, odd, shop, grpc, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -51,7 +53,8 @@ export async function startRig() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { chain, facilitator, sellers, odd, tls } = await startRig();
-  console.log(JSON.stringify({ chain: chain.url, facilitator: facilitator.url, sellers: { ...sellers, odd }, ca: tls.ca },
+  const { chain, facilitator, sellers, odd, shop, grpc, tls } = await startRig();
+  const all = { ...sellers, odd, shop, grpc };
+  console.log(JSON.stringify({ chain: chain.url, facilitator: facilitator.url, sellers: all, ca: tls.ca },
     (key, value) => (key === "process" ? undefined : value), 2));
 }

@@ -27,7 +27,23 @@ export async function echo(req, res) {
   res.json({ cell: cellOf(req.path), method: req.method, length, sha256: hash.digest("hex") });
 }
 
-const listen = (server) =>
+/** What the event stream of a cell says: the second only after the runner has opened the gate. */
+export const events = (cell) => [`event: first\ndata: ${cell}\n\n`, `event: last\ndata: ${cell}\n\n`];
+
+/** One gate per cell, shut at first: `opened` is a promise, `open()` opens. */
+export function gates() {
+  const known = new Map();
+  return (cell) => {
+    if (!known.has(cell)) {
+      let open;
+      const opened = new Promise((resolve) => (open = resolve));
+      known.set(cell, { opened, open: () => (open(), true) });
+    }
+    return known.get(cell);
+  };
+}
+
+export const listen = (server) =>
   new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server.address().port)));
 
 /** Serves one handler over http and https and prints where, as one JSON line. */

@@ -1,9 +1,8 @@
 // A seller that settles for real and then misbehaves, written by hand so that each fault sits at a known point.
 // Paths are /<behaviour>/<cell>[/...]; the payee follows the cell. The runner reads and steers it under /control/<cell>.
 import { createServer } from "node:http";
-import { NETWORK, payeeOf, PRICE_ATOMIC } from "./common.mjs";
+import { demand, encode, settle } from "./exact.mjs";
 
-const USDC = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 const cells = new Map();
 
 function cellState(cell) {
@@ -15,33 +14,10 @@ function cellState(cell) {
   return cells.get(cell);
 }
 
-const requirements = (cell) => ({
-  scheme: "exact",
-  network: NETWORK,
-  amount: PRICE_ATOMIC.toString(),
-  asset: USDC,
-  payTo: payeeOf(cell),
-  maxTimeoutSeconds: 300,
-  extra: { name: "USDC", version: "2" },
-});
-
-const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64");
-
 function challenge(req, res, cell, error) {
-  const url = `http://${req.headers.host}${req.url}`;
-  const body = { x402Version: 2, error, resource: { url }, accepts: [requirements(cell)] };
-  res.writeHead(402, { "PAYMENT-REQUIRED": encode(body), "content-type": "application/json", "cache-control": "no-store" });
+  const offer = demand(`http://${req.headers.host}${req.url}`, cell, error);
+  res.writeHead(402, { "PAYMENT-REQUIRED": offer, "content-type": "application/json", "cache-control": "no-store" });
   res.end("{}");
-}
-
-async function settle(payment, cell) {
-  const paymentPayload = JSON.parse(Buffer.from(payment, "base64").toString("utf8"));
-  const response = await fetch(`${process.env.FACILITATOR_URL}/settle`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ x402Version: 2, paymentPayload, paymentRequirements: requirements(cell) }),
-  });
-  return response.json();
 }
 
 function deliver(res, cell, receipt) {
@@ -80,7 +56,7 @@ const server = createServer(async (req, res) => {
   const payment = req.headers["payment-signature"];
   if (!payment) {
     seen.unpaid++;
-    return challenge(req, res, cell, "PAYMENT-SIGNATURE header is required");
+    return challenge(req, res, cell);
   }
   seen.paid++;
   res.on("close", () => (seen.hungup += res.writableEnded ? 0 : 1));
