@@ -1,7 +1,7 @@
 //! The form a request takes on one version of HTTP. Inside the proxy it is origin-form with one Host; either form can be made of
 //! the other, because a request that was never sent may go out on a connection of another version.
 
-use http::header::{CONTENT_TYPE, COOKIE, HOST, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderValue};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Uri, Version};
 
@@ -20,10 +20,12 @@ pub(super) fn for_http1<B>(request: &mut Request<B>, target: &Target) {
     }
 }
 
-/// Scheme, authority and path apart, no Host (RFC 9113 §8.3.1).
+/// Scheme, authority and path apart, no Host, no Connection (RFC 9113 §8.2.2, §8.3.1).
 pub(super) fn for_http2<B>(request: &mut Request<B>, target: &Target) {
     *request.version_mut() = Version::HTTP_2;
-    request.headers_mut().remove(HOST);
+    for name in [HOST, CONNECTION] {
+        request.headers_mut().remove(name);
+    }
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if target.https { Scheme::HTTPS } else { Scheme::HTTP });
     parts.authority = target.authority().parse().ok();

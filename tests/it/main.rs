@@ -24,6 +24,7 @@ mod edge_tunnel;
 mod fuzzed;
 mod harness;
 mod hostile;
+mod http2;
 mod layering;
 mod money;
 #[cfg(feature = "failpoints")]
@@ -43,5 +44,6 @@ mod supply;
 #[cfg(feature = "failpoints")]
 mod thief;
 mod till;
+mod ways_in;
 #[cfg(feature = "failpoints")]
 mod wire_adversary;

@@ -4,6 +4,7 @@ mod agent;
 mod chain;
 #[cfg(feature = "failpoints")]
 mod cosigner;
+mod http2;
 mod program;
 mod seller;
 mod tls;
@@ -16,13 +17,14 @@ pub(crate) use agent::{Agent, Response, basic};
 pub(crate) use chain::Chain;
 #[cfg(feature = "failpoints")]
 pub(crate) use cosigner::{Cosigner, Wallet, tollpass};
+pub(crate) use http2::{Agent2, Message, Seen2, Seller2, agreed, get};
 pub(crate) use program::{Program, Setup, payer};
 pub(crate) use seller::{Call, Next, Seller, seller_text};
 pub(crate) use tls::TestCa;
 pub(crate) use wire::{Wire, free_port, sha256};
 #[cfg(feature = "failpoints")]
 pub(crate) use x402::worth;
-pub(crate) use x402::{Act, Plan, Receipt, Terms, TransferWithAuthorization, Visit, X402, challenge, shop};
+pub(crate) use x402::{Act, Plan, Receipt, Terms, TransferWithAuthorization, Visit, X402, challenge, present, shop};
 
 /// Nothing in these tests legitimately takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -110,6 +110,12 @@ impl Setup {
         self
     }
 
+    /// Further listeners on ports of their own.
+    pub(crate) fn listen(mut self, keys: &[&str]) -> Self {
+        self.listen = keys.iter().map(|key| format!(", {key}: 127.0.0.1:0")).collect();
+        self
+    }
+
     #[cfg(feature = "failpoints")]
     pub(crate) fn signer(mut self, text: &str) -> Self {
         self.signer = text.into();
@@ -177,6 +183,8 @@ pub(crate) struct Program {
     child: Child,
     proxy: SocketAddr,
     admin: SocketAddr,
+    /// The line that says where it listens.
+    listening: Value,
     log: Arc<Mutex<String>>,
 }
 
@@ -194,8 +202,9 @@ impl Program {
         setup.write(dir.path());
         prepare(dir.path());
         let log = Arc::default();
-        let (child, proxy, admin) = launch(&setup, dir.path(), &log);
-        let program = Self { setup, dir, child, proxy, admin, log };
+        let (child, listening) = launch(&setup, dir.path(), &log);
+        let (proxy, admin) = (address_in(&listening, "proxy"), address_in(&listening, "admin"));
+        let program = Self { setup, dir, child, proxy, admin, listening, log };
         eventually("/readyz says 200", || program.admin_get("/readyz").is_some_and(|r| r.status == 200));
         program
     }
@@ -223,6 +232,12 @@ impl Program {
     /// Where agents connect.
     pub(crate) const fn proxy(&self) -> SocketAddr {
         self.proxy
+    }
+
+    /// Another listener, by its key under `listen`.
+    #[track_caller]
+    pub(crate) fn listener(&self, key: &str) -> SocketAddr {
+        address_in(&self.listening, key)
     }
 
     /// Where operators look.
@@ -349,8 +364,8 @@ impl Program {
     pub(crate) fn restart_with(&mut self, env: &[(&str, &str)]) {
         self.kill9();
         self.setup.env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let (child, proxy, admin) = launch(&self.setup, self.dir.path(), &self.log);
-        (self.child, self.proxy, self.admin) = (child, proxy, admin);
+        (self.child, self.listening) = launch(&self.setup, self.dir.path(), &self.log);
+        (self.proxy, self.admin) = (address_in(&self.listening, "proxy"), address_in(&self.listening, "admin"));
         eventually("/readyz says 200 again", || self.admin_get("/readyz").is_some_and(|r| r.status == 200));
     }
 }
@@ -375,7 +390,7 @@ fn command(setup: &Setup, dir: &Path) -> Command {
 }
 
 #[track_caller]
-fn launch(setup: &Setup, dir: &Path, log: &Arc<Mutex<String>>) -> (Child, SocketAddr, SocketAddr) {
+fn launch(setup: &Setup, dir: &Path, log: &Arc<Mutex<String>>) -> (Child, Value) {
     let mut command = command(setup, dir);
     command.args(["--log-format", "json", "serve", "--config", "tollpass.yaml", "--json"]).args(&setup.args);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -397,10 +412,14 @@ fn launch(setup: &Setup, dir: &Path, log: &Arc<Mutex<String>>) -> (Child, Socket
         };
         let Ok(json) = serde_json::from_str::<Value>(&line) else { continue };
         if json["event"] == "listening" {
-            let address = |key: &str| json[key].as_str().unwrap().parse().unwrap();
-            return (child, address("proxy"), address("admin"));
+            return (child, json);
         }
     }
+}
+
+#[track_caller]
+fn address_in(listening: &Value, key: &str) -> SocketAddr {
+    listening[key].as_str().unwrap_or_else(|| panic!("no {key} in {listening}")).parse().unwrap()
 }
 
 fn lines(out: impl Read + Send + 'static) -> Receiver<String> {
