@@ -1,5 +1,5 @@
 // Peer tests: unmodified clients buy through tollpass from real sellers, and the chain says what was paid.
-//   node run.mjs --bin PATH [--signer local|mpc] [--only matrix,retries,clients,books,thief,recover] [--seller a,b] [--client a,b]
+//   node run.mjs --bin PATH [--signer local|mpc] [--only matrix,retries,clients,books,ways,thief,recover] [--seller a,b] [--client a,b] [--way a,b]
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -10,6 +10,7 @@ import { recover } from "./checks/recover.mjs";
 import { makeReport } from "./checks/report.mjs";
 import { retries, RETRY_CELLS } from "./checks/retries.mjs";
 import { CELL, thief } from "./checks/thief.mjs";
+import { ways } from "./checks/ways.mjs";
 import { makeBody } from "./clients/body.mjs";
 import { startMpc } from "./rig/mpc.mjs";
 import { HOME, startRig } from "./rig/rig.mjs";
@@ -19,21 +20,22 @@ import { payeeOf } from "./sellers/common.mjs";
 const { values: options } = parseArgs({
   options: {
     bin: { type: "string" }, signer: { type: "string", default: "local" },
-    only: { type: "string" }, seller: { type: "string" }, client: { type: "string" },
+    only: { type: "string" }, seller: { type: "string" }, client: { type: "string" }, way: { type: "string" },
   },
 });
 const list = (text) => text?.split(",");
 const steps = {
   matrix: (context) => matrix(context, { sellers: list(options.seller), clients: list(options.client) }),
   retries,
-  // How a client speaks has nothing to do with who signs: once is enough.
+  // How a client speaks, and by which way it comes, has nothing to do with who signs: once is enough.
   ...(options.signer === "local" ? { clients: (context) => clients(context, { clients: list(options.client) }) } : {}),
   books,
+  ...(options.signer === "local" ? { ways: (context) => ways(context, list(options.way)) } : {}),
   // What only a wallet in three shares has; both need the share that the proxy holds, so they come last.
   ...(options.signer === "mpc" ? { thief, recover } : {}),
 };
 if (!options.bin || !["local", "mpc"].includes(options.signer)) {
-  const usage = "node run.mjs --bin PATH/TO/tollpass [--signer local|mpc] [--only matrix,retries,clients,books,thief,recover] [--seller a,b] [--client a,b]";
+  const usage = "node run.mjs --bin PATH/TO/tollpass [--signer local|mpc] [--only matrix,retries,clients,books,ways,thief,recover] [--seller a,b] [--client a,b] [--way a,b]";
   console.error(`usage: ${usage}`);
   process.exit(2);
 }

@@ -14,8 +14,9 @@ for tool in curl openssl python3; do
 done
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 # Clients that only the step `clients` needs: one that cannot be had is skipped there, with the reason.
+# The same goes for redirects in a namespace, which the transparent ways need.
 clients=""
-for tool in git wget certutil:libnss3-tools keytool:default-jre-headless javac:default-jdk-headless chromium; do
+for tool in nft:nftables ip:iproute2 git wget certutil:libnss3-tools keytool:default-jre-headless javac:default-jdk-headless chromium; do
   has "${tool%%:*}" || clients="$clients ${tool#*:}"
 done
 if [ -n "$missing$clients" ] && can_install; then

@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
+import { OUTSIDE } from "./namespace.mjs";
 
 const openssl = promisify(execFile).bind(null, "openssl");
 const P256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
@@ -19,9 +20,10 @@ export async function makeCa(dir) {
     "-keyout", files.caKey, "-out", files.ca,
   ]);
   await openssl(["req", ...P256, "-subj", "/CN=localhost", "-keyout", files.key, "-out", at("seller.csr")]);
+  const names = ["localhost", SHOP_NAME, ...Object.keys(OUTSIDE)].map((name) => `DNS:${name}`);
   await writeFile(
     at("seller.ext"),
-    `subjectAltName=DNS:localhost,DNS:${SHOP_NAME},IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n` +
+    `subjectAltName=${names},IP:127.0.0.1,IP:::1\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n` +
       "keyUsage=critical,digitalSignature\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n",
   );
   await openssl([

@@ -25,9 +25,11 @@ const SELLERS = {
   odd: [process.execPath, "sellers/odd.mjs"],
   shop: [process.execPath, "sellers/shop.mjs"],
   grpc: [process.execPath, "sellers/grpc.mjs"],
+  ways: [process.execPath, "sellers/ways.mjs"],
 };
 
-export async function startRig() {
+/** `only`: names of sellers, where not all are needed. */
+export async function startRig({ only = Object.keys(SELLERS) } = {}) {
   const dir = await mkdtemp(path.join(os.tmpdir(), "tollpass-peers-"));
   // At exit and not in stop(): an interrupted run must not leave the folder behind either.
   process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
@@ -40,12 +42,13 @@ export async function startRig() {
     const [chain, tls] = await Promise.all([startChain(), makeCa(dir)]);
     facilitator = await startFacilitator(chain);
     const env = { ...NO_PROXY_AT_ALL, FACILITATOR_URL: facilitator.url, SHOP_DIR: dir, SELLER_KEY: tls.key, SELLER_CERT: tls.cert };
-    const started = Object.entries(SELLERS).map(async ([name, [command, file]]) => {
+    const started = only.map(async (name) => {
+      const [command, file] = SELLERS[name];
       const seller = start(command, [file], { cwd: HOME, env, name: `seller ${name}` });
       return [name, { ...(await seller.line(json)), process: seller }];
     });
-    const { odd, shop, grpc, ...sellers } = Object.fromEntries(await Promise.all(started));
-    return { dir, chain, facilitator, tls, sellers, odd, shop, grpc, stop };
+    const { odd, shop, grpc, ways, ...sellers } = Object.fromEntries(await Promise.all(started));
+    return { dir, chain, facilitator, tls, sellers, odd, shop, grpc, ways, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -53,8 +56,8 @@ export async function startRig() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { chain, facilitator, sellers, odd, shop, grpc, tls } = await startRig();
-  const all = { ...sellers, odd, shop, grpc };
+  const { chain, facilitator, sellers, odd, shop, grpc, ways, tls } = await startRig();
+  const all = { ...sellers, odd, shop, grpc, ways };
   console.log(JSON.stringify({ chain: chain.url, facilitator: facilitator.url, sellers: all, ca: tls.ca },
     (key, value) => (key === "process" ? undefined : value), 2));
 }

@@ -10,33 +10,33 @@ import { NO_PROXY_AT_ALL } from "./rig.mjs";
 
 const exec = promisify(execFile);
 
-const config = (signer) => `version: 1
-listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }
+const config = (signer, { listen = {}, tokens }) => `version: 1
+listen: ${JSON.stringify({ proxy: "127.0.0.1:0", admin: "127.0.0.1:0", ...listen })}
 state: ./state
 ledger: { store: sqlite, ephemeral: accept }
 policy: policy.yaml
 tls: { intercept: allowed, extra_roots: [seller-ca.pem] }
-agents: { default: peer-bot }
+agents: ${JSON.stringify({ default: "peer-bot", ...(tokens ? { tokens } : {}) })}
 upstream: { allow_private: true, replay_limit: 16MiB, first_byte: 300s }
 ${signer}`;
 
 const LOCAL = "signer: { local: { key: env:TOLLPASS_DEV_KEY } }\n";
 
 // A name that is not loopback is paid only at the ports that are listed.
-const policy = (ports) => `version: 1
+const policy = ({ hosts, ports }) => `version: 1
 agents:
   peer-bot:
     caps: { per_payment: 0.05, day: 1000 }
     allow:
       - id: sellers
-        host: [localhost, 127.0.0.1]
+        host: [localhost, 127.0.0.1, "::1"]
         methods: [GET, POST]
         networks: ["eip155:84532"]
         assets: [USDC]
         pay_to: any
         plain_http: true
-      - id: shop
-        host: [${SHOP_NAME}]
+      - id: named
+        host: [${hosts}]
         ports: [${ports}]
         methods: [GET, POST]
         networks: ["eip155:84532"]
@@ -58,18 +58,27 @@ async function withNames(dir) {
   return exec(before[0], [...before.slice(1), "true"]).then(() => before, () => undefined);
 }
 
-/** `mpc`: the wallet in three shares that pays, or undefined for a whole key in this process. */
-export async function startTollpass(bin, { dir, shop, grpc }, mpc) {
+/** The sellers that clients reach by a name. */
+const shops = ({ shop, grpc }) => ({
+  hosts: [SHOP_NAME],
+  ports: [shop.http, shop.https, grpc.http, grpc.https].map((url) => new URL(url).port),
+});
+
+/**
+ * `mpc`: the wallet in three shares that pays, or undefined for a whole key in this process. `more`: a folder of its own, further
+ * listeners, a file of tokens, and sellers whose names this process knows already.
+ */
+export async function startTollpass(bin, rig, mpc, more = {}) {
+  const { dir = rig.dir, named = shops(rig) } = more;
   const file = path.join(dir, "tollpass.yaml");
-  const ports = [shop.http, shop.https, grpc.http, grpc.https].map((url) => new URL(url).port);
-  await writeFile(file, config(mpc?.signer() ?? LOCAL));
-  await writeFile(path.join(dir, "policy.yaml"), policy(ports));
+  await writeFile(file, config(mpc?.signer() ?? LOCAL, more));
+  await writeFile(path.join(dir, "policy.yaml"), policy(named));
   const env = mpc ? NO_PROXY_AT_ALL : { ...NO_PROXY_AT_ALL, TOLLPASS_DEV_KEY: PAYER_KEY };
-  const before = await withNames(dir);
+  const before = more.named ? undefined : await withNames(dir);
   const [command, ...args] = [...(before ?? []), bin, "serve", "--config", file, "--json"];
   const proc = start(command, args, { env, cwd: dir, name: "tollpass" });
   const listening = (line) => (json(line)?.event === "listening" ? json(line) : undefined);
-  const { proxy, admin } = await proc.line(listening, 30_000);
+  const { proxy, admin, https, socks, transparent } = await proc.line(listening, 30_000);
 
   const trust = (name) => path.join(dir, "state", "trust", name);
   const [ca, bundle, truststore] = [trust("ca.pem"), trust("bundle.pem"), trust("truststore.p12")];
@@ -78,7 +87,7 @@ export async function startTollpass(bin, { dir, shop, grpc }, mpc) {
 
   return {
     payer: mpc?.address ?? PAYER.address,
-    proxy, ca, bundle, truststore, proc,
+    proxy, https, socks, transparent, ca, bundle, truststore, proc,
     named: before !== undefined,
     alive: () => proc.exited === null,
     metrics: async () => (await fetch(`http://${admin}/metrics`)).text(),
