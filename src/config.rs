@@ -195,8 +195,20 @@ pub struct UpstreamConfig {
 pub struct Limits {
     /// Client connections.
     pub connections: usize,
-    /// Bytes of a request or answer head.
+    /// Client connections of one agent.
+    pub agent_connections: usize,
+    /// Requests under way.
+    pub requests: usize,
+    /// Requests of one agent under way.
+    pub agent_requests: usize,
+    /// Bytes of a request's head.
     pub header: usize,
+    /// Bytes of the head of a seller's answer.
+    pub seller_header: usize,
+    /// Bytes of a request's body; `u64::MAX` for no limit.
+    pub body: u64,
+    /// Longest silence of an agent: between two requests, within a head, or taking nothing of an answer.
+    pub idle: Duration,
     /// Bytes of a challenge body, decompressed.
     pub challenge: usize,
     /// Time to read a challenge.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Env, Reader};
-use super::scalar::{address, address_or_none, bytes, bytes_between, choice, count, flag, host_pattern, path, some_time, text, time};
+use super::scalar::{
+    address, address_or_none, bytes, bytes_between, bytes_or_none, choice, count, flag, host_pattern, path, some_time, text, time,
+};
 use super::tree::{At, Keys, Node, Problem, Section, Value};
 use super::{
     AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, TransparentConfig, Unnamed,
@@ -40,7 +42,22 @@ const UPSTREAM: Keys = Keys {
     known: &["allow_private", "allow_cidrs", "replay_limit", "replay_memory", "connect", "first_byte", "idle", "http2"],
     later: &["proxy"],
 };
-const LIMITS: Keys = Keys { known: &["connections", "header", "challenge", "challenge_time", "identical"], later: &[] };
+const LIMITS: Keys = Keys {
+    known: &[
+        "connections",
+        "agent_connections",
+        "requests",
+        "agent_requests",
+        "header",
+        "seller_header",
+        "body",
+        "idle",
+        "challenge",
+        "challenge_time",
+        "identical",
+    ],
+    later: &[],
+};
 const DRAIN: Keys = Keys { known: &["unpaid", "paid"], later: &[] };
 const METRICS: Keys = Keys { known: &["agents"], later: &[] };
 
@@ -202,10 +219,18 @@ impl Reader<'_> {
     fn limits(&mut self, top: &Section<'_>) -> Limits {
         let s = self.section(top, "limits", LIMITS);
         let p = &mut self.problems;
+        let connections = s.read("connections", 4096, p, |n| count(n, 1_000_000));
+        let requests = s.read("requests", 8192, p, |n| count(n, 10_000_000));
         Limits {
-            connections: s.read("connections", 4096, p, |n| count(n, 1_000_000)),
+            connections,
+            agent_connections: s.read("agent_connections", connections, p, |n| count(n, 1_000_000)),
+            requests,
+            agent_requests: s.read("agent_requests", requests, p, |n| count(n, 10_000_000)),
             // The HTTP library refuses smaller buffers.
-            header: s.read("header", 64 << 10, p, |n| bytes_between(n, 8 * KIB, MIB)),
+            header: s.read("header", 32 << 10, p, |n| bytes_between(n, 8 * KIB, MIB)),
+            seller_header: s.read("seller_header", 64 << 10, p, |n| bytes_between(n, 8 * KIB, MIB)),
+            body: s.read("body", u64::MAX, p, bytes_or_none),
+            idle: s.read("idle", Duration::from_secs(300), p, some_time),
             challenge: s.read("challenge", 64 << 10, p, |n| bytes_between(n, KIB, 16 * MIB)),
             challenge_time: s.read("challenge_time", Duration::from_secs(5), p, some_time),
             identical: s.read("identical", 64, p, |n| count(n, 100_000)),

@@ -50,6 +50,14 @@ pub(crate) fn bytes(node: &Node) -> Result<u64, String> {
     with_unit(node, size)
 }
 
+/// A bound that may be absent.
+pub(crate) fn bytes_or_none(node: &Node) -> Result<u64, String> {
+    match text(node) {
+        Ok("none") => Ok(u64::MAX),
+        _ => bytes(node).map_err(|m| format!("{m}, or none")),
+    }
+}
+
 pub(crate) fn bytes_between(node: &Node, least: u64, most: u64) -> Result<usize, String> {
     let n = bytes(node)?;
     if n < least || n > most {

@@ -33,8 +33,21 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(c.policy, Path::new("/etc/tollpass/policies"));
     assert_eq!(
         c.limits,
-        Limits { connections: 4096, header: 65536, challenge: 65536, challenge_time: Duration::from_secs(5), identical: 64 }
+        Limits {
+            connections: 4096,
+            agent_connections: 4096,
+            requests: 8192,
+            agent_requests: 8192,
+            header: 32 << 10,
+            seller_header: 64 << 10,
+            body: u64::MAX,
+            idle: Duration::from_secs(300),
+            challenge: 64 << 10,
+            challenge_time: Duration::from_secs(5),
+            identical: 64,
+        }
     );
+    assert_eq!(parse(&format!("{SMALLEST}limits: {{ body: none, requests: 9 }}\n")).unwrap().limits.agent_requests, 9);
     assert_eq!(c.drain, Drain { unpaid: Duration::from_secs(10), paid: Duration::from_secs(25) });
     assert_eq!((c.upstream.replay_limit, c.upstream.replay_memory), (16 << 20, 64 << 20));
     assert_eq!((c.upstream.connect.as_secs(), c.upstream.first_byte.as_secs(), c.upstream.idle.as_secs()), (5, 300, 300));
@@ -56,7 +69,7 @@ tls:      { intercept: none, never: ["*.Bank.example", "10.0.0.1"], extra_roots:
 agents:   { tokens: "file:secrets/agents.yaml" }
 signer:   { local: { key: env:K } }
 upstream: { allow_private: true, allow_cidrs: [10.0.0.0/8], replay_limit: 1MiB, replay_memory: 2MiB, connect: 1s, first_byte: 2m, idle: 1h }
-limits:   { connections: 10, header: 16KiB, challenge: 32KiB, challenge_time: 500ms, identical: 3 }
+limits:   { connections: 10, agent_connections: 5, requests: 20, agent_requests: 7, header: 16KiB, seller_header: 32KiB, body: 1GiB, idle: 1m, challenge: 32KiB, challenge_time: 500ms, identical: 3 }
 drain:    { unpaid: 0s, paid: 1s }
 metrics:  { agents: all }
 "#,
@@ -69,6 +82,8 @@ metrics:  { agents: all }
     assert_eq!(c.agents.tokens.as_deref(), Some(Path::new("/etc/tollpass/secrets/agents.yaml")));
     assert!(c.upstream.allow_cidrs[0].contains("10.1.1.1".parse().unwrap()));
     assert_eq!(c.limits.challenge_time, Duration::from_millis(500));
+    assert_eq!((c.limits.agent_connections, c.limits.requests, c.limits.agent_requests), (5, 20, 7));
+    assert_eq!((c.limits.seller_header, c.limits.body, c.limits.idle.as_secs()), (32 << 10, 1 << 30, 60));
     assert!(c.metrics.all_agents && c.ledger.ephemeral_ok && c.upstream.allow_private);
 }
 
@@ -109,6 +124,11 @@ fn mistakes_name_line_column_and_the_way_out() {
         ("upstream: { allow_cidrs: 10.0.0.0/8 }", "tollpass.yaml:4:26: `allow_cidrs`: write a list such as [a, b], not text"),
         ("upstream: { allow_private: yes }", "tollpass.yaml:4:28: `allow_private`: write true or false"),
         ("limits: { header: 4KiB }", "tollpass.yaml:4:19: `header`: write a size from 8KiB to 1024KiB"),
+        (
+            "limits: { body: 10 }",
+            "tollpass.yaml:4:17: `body`: 10 has no unit: write a whole number with a unit, such as 64KiB or 16MiB, or none",
+        ),
+        ("limits: { agent_requests: none }", "tollpass.yaml:4:27: `agent_requests`: write a whole number from 1 to 10000000"),
         ("limits: { connections: 0 }", "tollpass.yaml:4:24: `connections`: write a whole number from 1 to 1000000"),
         ("limits: { connections: 1.5 }", "tollpass.yaml:4:24: `connections`: write a whole number from 1 to 1000000"),
         ("tls: { never: [\"*.*.x\"] }", "tollpass.yaml:4:16: `never`: write a host name, an address, or *.name for every name below it"),

@@ -220,6 +220,12 @@ reasons! {
     Misdirected = "misdirected", No;
     /// The request is not well formed.
     BadRequest = "bad_request", No;
+    /// `egress` of the policy does not let anything connect to this host.
+    EgressDenied = "egress_denied", No;
+    /// The head of the request is larger than `limits.header`.
+    HeaderTooLarge = "header_too_large", No;
+    /// The body of the request is larger than `limits.body`.
+    BodyTooLarge = "body_too_large", No;
     /// The address is link-local, metadata, private or one of our own listeners.
     ForbiddenAddress = "forbidden_address", No;
     /// The name of the upstream does not resolve.
@@ -236,8 +242,18 @@ reasons! {
     UpstreamClosed = "upstream_closed", Soon;
     /// The upstream answered with something that is not HTTP.
     UpstreamProtocol = "upstream_protocol", No;
+    /// The head of the upstream's answer is larger than `limits.seller_header`, or has more than 100 fields.
+    UpstreamHeaderTooLarge = "upstream_header_too_large", No;
+    /// The parent proxy of `upstream.proxy` did not open the connection.
+    ParentFailed = "parent_failed", Soon;
     /// Too many connections.
     TooManyConnections = "too_many_connections", Soon;
+    /// This agent has as many connections as one agent may (`limits.agent_connections`).
+    TooManyAgentConnections = "too_many_agent_connections", Soon;
+    /// Too many requests are under way (`limits.requests`).
+    TooManyRequests = "too_many_requests", Soon;
+    /// This agent has as many requests under way as one agent may (`limits.agent_requests`).
+    TooManyAgentRequests = "too_many_agent_requests", Soon;
     /// A fault of our own; the log has the details.
     Internal = "internal", Soon;
 }

@@ -5,6 +5,7 @@ use http::Method;
 
 use super::caps::{self, Caps, Rates};
 use super::cosigner::{self, Role};
+use super::egress::Egress;
 use super::load::{Defaults, lifetime};
 use super::pattern::{HostPattern, PathPattern};
 use super::read::{Fields, Report, count, count_text, duration, each, fields, flag, list, money, one, shown};
@@ -18,6 +19,7 @@ use crate::payment::{AgentId, AssetTable, Flow, OfferKey, ProtocolId, Scheme, Tr
 pub(super) struct Context<'a> {
     pub(super) agent: &'a AgentId,
     pub(super) defaults: &'a Defaults,
+    pub(super) egress: &'a Egress,
     pub(super) assets: &'a AssetTable,
     pub(super) role: Role,
 }

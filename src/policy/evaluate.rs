@@ -80,6 +80,9 @@ impl Policy {
 
     /// The gates that policy itself knows; the first that closes ends the decision with its reason alone (M3.7).
     fn gates<'a>(&self, input: &Input<'a>) -> Result<(&Agent, Request<'a>), Reason> {
+        if !self.connects(input.agent, input.host) {
+            return Err(Reason::EgressDenied);
+        }
         let agent = self.agents.get(input.agent).ok_or(Reason::UnknownAgent)?;
         if matches!(*input.method, Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT) {
             return Err(Reason::MethodNotPayable);

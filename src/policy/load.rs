@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::assets::{self, Assets};
 use super::caps::{self, Caps, Rates};
 use super::cosigner::{self, MAX_LIFETIME, Role};
+use super::egress::Egress;
 use super::entry::{self, Context};
 use super::read::{Fields, Report, duration, fields, list, named, one, shown, text};
 use super::rule::{Agent, PayTo};
@@ -47,6 +48,7 @@ impl Defaults {
 struct Sections<'a> {
     timezone: Option<&'a Node>,
     defaults: Option<&'a Node>,
+    egress: Option<&'a Node>,
     groups: Vec<&'a Pair>,
     agents: Vec<&'a Pair>,
     assets: Vec<&'a Node>,
@@ -63,12 +65,13 @@ pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<P
     let defaults = sections.defaults.and_then(|node| read_defaults(node, role, &mut report)).unwrap_or_else(|| Defaults::of(role));
     let Assets { table, fresh } = assets::read(&sections.assets, &zone, &mut report);
     let groups = read_groups(&sections.groups, &mut report);
+    let egress = sections.egress.map(|node| Egress::read(node, &mut report)).unwrap_or_default();
     let own = cosigner.then(|| cosigner::read(&sections.cosigner, &mut report));
 
     let mut agents = HashMap::new();
     for pair in sections.agents {
         let Some(id) = agent_id(pair, &mut report) else { continue };
-        let context = Context { agent: &id, defaults: &defaults, assets: &table, role };
+        let context = Context { agent: &id, defaults: &defaults, egress: &egress, assets: &table, role };
         if let Some(agent) = agent(&pair.value, &context, &groups, &mut report) {
             agents.insert(id, agent);
         }
@@ -77,7 +80,7 @@ pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<P
     let mut names: Vec<AgentId> = agents.keys().cloned().collect();
     names.sort();
     let refusal_body = defaults.refusal_body;
-    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, agents, names, warnings, cosigner: own })
+    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, egress, agents, names, warnings, cosigner: own })
 }
 
 /// SHA-256 over the texts, each with its length: the same rules under other file names have the same digest.
@@ -118,7 +121,11 @@ fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErr
 impl<'a> Sections<'a> {
     fn unite(roots: &'a [Node], cosigner: bool, report: &mut Report) -> Self {
         let mut known = vec!["version", "timezone", "defaults", "groups", "agents", "assets"];
-        known.extend(cosigner::KEYS.iter().filter(|_| cosigner));
+        if cosigner {
+            known.extend(cosigner::KEYS);
+        } else {
+            known.push("egress");
+        }
         let mut all = Self::default();
         for root in roots {
             if matches!(root.value, Value::Null) {
@@ -136,6 +143,7 @@ impl<'a> Sections<'a> {
             }
             single(&mut all.timezone, file.get("timezone"), "timezone", report);
             single(&mut all.defaults, file.get("defaults"), "defaults", report);
+            single(&mut all.egress, file.get("egress").filter(|_| !cosigner), "egress", report);
             unique(&mut all.groups, file.get("groups"), "groups", report);
             unique(&mut all.agents, file.get("agents"), "agents", report);
             all.cosigner_keys(&file, cosigner, report);
@@ -300,6 +308,7 @@ fn agent(node: &Node, context: &Context<'_>, groups: &Groups<'_>, report: &mut R
         require_caps(id, &caps, place, report);
     }
     lint::agent(&allow, &deny, context.role.is_cosigner(), report);
+    context.egress.lint(&allow, report);
     let limits = caps.compile(Scope::Agent(id.clone()), "", &rates);
     let (allow, deny) = (allow.into_iter().map(|(_, a)| a).collect(), deny.into_iter().map(|(_, d)| d).collect());
     Some(Agent { limits, allow, deny })

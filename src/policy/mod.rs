@@ -5,7 +5,7 @@
 //! collected, and the order of a seller's list never matters (M3.4).
 //!
 //! Loading: `yaml` (text → places and raw text) → `read` (typed readers that collect mistakes) → `load` with `assets`, `caps`,
-//! `entry` and `symbols` (sections → final types) → `lint`. Deciding: `evaluate` (the order) → `judge` (one offer) over the
+//! `entry` and `symbols` (sections → final types), `egress` among them → `lint`. Deciding: `evaluate` (the order) → `judge` (one offer) over the
 //! compiled `rule`s, `pattern`s and `window`s; `explain` shows the outcome. All errors of a load appear at once, each with
 //! file, line, column and what to write instead.
 
@@ -13,6 +13,7 @@ mod assets;
 mod caps;
 mod cosigner;
 mod decision;
+mod egress;
 mod entry;
 mod evaluate;
 mod explain;

@@ -38,10 +38,9 @@ impl Report {
 }
 
 /// Keys that the format has, in some place, and that this version does not implement. They are refused, never ignored.
-const LATER: [&str; 23] = [
+const LATER: [&str; 22] = [
     "context",
     "budgets",
-    "egress",
     "risk",
     "approvers",
     "rules",
@@ -66,6 +65,9 @@ const LATER: [&str; 23] = [
 
 /// Keys that a co-signer's policy has, in some place, and a proxy's has not.
 const OF_COSIGNER: [&str; 4] = ["unverified", "live", "offer_key", "probe"];
+
+/// Keys that stand at the top of a proxy's policy and nowhere else.
+const OF_PROXY: [&str; 1] = ["egress"];
 
 /// A mapping whose keys were all checked.
 pub(super) struct Fields<'a> {
@@ -100,6 +102,9 @@ pub(super) fn fields<'a>(node: &'a Node, place: &str, known: &[&str], report: &m
 fn unknown(key: &str, known: &[&str]) -> String {
     if OF_COSIGNER.contains(&key) {
         return format!("`{key}`: only a co-signer reads this: remove it here");
+    }
+    if OF_PROXY.contains(&key) {
+        return format!("`{key}` stands at the top of a proxy's policy and nowhere else: remove it here");
     }
     if LATER.contains(&key) {
         return format!("`{key}` is not in this version: remove it");

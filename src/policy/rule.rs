@@ -8,6 +8,7 @@ use alloy_primitives::Address;
 use http::Method;
 
 use super::cosigner::Cosigner;
+use super::egress::Egress;
 use super::entry::Trust;
 use super::pattern::{HostPattern, PathPattern, RequestPath};
 use super::{Host, PolicyError, PolicyErrors, RepeatRules, RuleId, Scope, Source, Span, Window, load};
@@ -46,6 +47,7 @@ pub struct Policy {
     /// When the price of an asset with another peg than 1.00 is fresh (M2.3).
     pub(super) fresh: HashMap<AssetId, Span>,
     pub(super) refusal_body: RefusalBody,
+    pub(super) egress: Egress,
     pub(super) agents: HashMap<AgentId, Agent>,
     pub(super) names: Vec<AgentId>,
     pub(super) warnings: Vec<PolicyError>,
@@ -247,6 +249,7 @@ impl Policy {
             assets: AssetTable::shipped(),
             fresh: HashMap::new(),
             refusal_body: RefusalBody::default(),
+            egress: Egress::default(),
             agents: HashMap::new(),
             names: Vec::new(),
             warnings: Vec::new(),

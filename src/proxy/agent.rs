@@ -7,6 +7,7 @@ use http::header::PROXY_AUTHORIZATION;
 
 use super::Proxy;
 use super::connection::Peer;
+use super::load::Place;
 use crate::agents::parse_basic;
 use crate::metrics::AgentMetrics;
 use crate::payment::{AgentId, Reason, SessionName};
@@ -17,33 +18,39 @@ pub(super) struct Caller {
     pub(super) agent: AgentId,
     pub(super) session: Option<SessionName>,
     pub(super) metrics: Arc<AgentMetrics>,
+    /// This connection among those of the agent.
+    pub(super) place: Arc<Place>,
 }
 
-/// Names the caller, or says that credentials are needed.
-pub(super) fn identify(proxy: &Proxy, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Reason> {
-    match headers.get(PROXY_AUTHORIZATION) {
+/// Names the caller, or says that credentials are needed. `before` is who called last on the same connection.
+pub(super) fn identify(proxy: &Proxy, headers: &HeaderMap, peer: &Peer, before: Option<&Caller>) -> Result<Caller, Reason> {
+    let (agent, session) = match headers.get(PROXY_AUTHORIZATION) {
         Some(value) => {
             let (user, password) = parse_basic(value).ok_or(Reason::ProxyAuthRequired)?;
-            by_password(proxy, peer, &user, &password)
+            verify(proxy, &user, &password, peer)?
         }
-        None => by_default(proxy, peer),
-    }
+        None => (default_agent(proxy, peer)?, None),
+    };
+    caller(proxy, agent, session, before)
 }
 
 /// The configured default, for a program on this machine.
 pub(super) fn by_default(proxy: &Proxy, peer: &Peer) -> Result<Caller, Reason> {
-    Ok(caller(proxy, default_agent(proxy, peer)?, None))
+    caller(proxy, default_agent(proxy, peer)?, None, None)
 }
 
 /// The agent whose token this is.
 pub(super) fn by_password(proxy: &Proxy, peer: &Peer, user: &str, password: &str) -> Result<Caller, Reason> {
     let (agent, session) = verify(proxy, user, password, peer)?;
-    Ok(caller(proxy, agent, session))
+    caller(proxy, agent, session, None)
 }
 
-fn caller(proxy: &Proxy, agent: AgentId, session: Option<SessionName>) -> Caller {
-    let metrics = proxy.metrics.agent(&agent);
-    Caller { agent, session, metrics }
+fn caller(proxy: &Proxy, agent: AgentId, session: Option<SessionName>, before: Option<&Caller>) -> Result<Caller, Reason> {
+    let place = match before {
+        Some(before) if before.agent == agent => before.place.clone(),
+        _ => proxy.loads.place(&agent)?,
+    };
+    Ok(Caller { metrics: proxy.metrics.agent(&agent), agent, session, place })
 }
 
 fn default_agent(proxy: &Proxy, peer: &Peer) -> Result<AgentId, Reason> {

@@ -117,12 +117,46 @@ impl Body for Timed {
     }
 }
 
+/// How far an upload is: frames, so that time-outs can see it move, and bytes against `limits.body`.
+pub(super) struct Progress {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    limit: u64,
+}
+
+impl Progress {
+    pub(super) const fn new(limit: u64) -> Self {
+        Self { frames: AtomicU64::new(0), bytes: AtomicU64::new(0), limit }
+    }
+
+    /// Counts a frame. One that goes beyond the limit becomes an error, which ends the upload.
+    pub(super) fn pass(&self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Option<Result<Frame<Bytes>, BodyError>> {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            if self.is_over() {
+                return Some(Err("the request body is larger than limits.body".into()));
+            }
+        }
+        frame.map(|f| f.map_err(Into::into))
+    }
+
+    /// Changes with every frame.
+    pub(super) fn seen(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.limit
+    }
+}
+
 /// A body on its way to a seller.
 pub(super) enum SellerBody {
     /// Nothing.
     Empty,
     /// The agent's, as it arrives; not kept. Frames are counted, so that time-outs can see progress.
-    Agent(Incoming, Arc<AtomicU64>),
+    Agent(Incoming, Arc<Progress>),
     /// The agent's, kept while it passes.
     Tee(Tee),
     /// A kept one, sent again.
@@ -136,11 +170,7 @@ impl Body for SellerBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Agent(body, moved) => {
-                let frame = Pin::new(body).poll_frame(cx);
-                moved.fetch_add(u64::from(frame.is_ready()), Ordering::Relaxed);
-                frame.map_err(Into::into)
-            }
+            Self::Agent(body, moved) => Poll::Ready(moved.pass(std::task::ready!(Pin::new(body).poll_frame(cx)))),
             Self::Tee(body) => Pin::new(body).poll_frame(cx),
             Self::Kept(upload) => Poll::Ready(upload.chunks.pop_front().map(|c| Ok(Frame::data(c)))),
         }

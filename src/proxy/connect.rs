@@ -20,8 +20,8 @@ use crate::payment::Reason;
 use crate::policy::Host;
 
 /// Answers a CONNECT request. The authority of the request line decides; a Host header is neither needed nor believed.
-pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>) -> Response<AgentBody> {
-    let (caller, target) = match asked(conn, &request) {
+pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
+    let (caller, target) = match asked(conn, &request, caller) {
         Ok(found) => found,
         Err(reason) => return error::failure(reason),
     };
@@ -35,8 +35,8 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
     Response::new(AgentBody::Empty)
 }
 
-fn asked(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Target), Reason> {
-    let caller = conn.identify(request.headers())?;
+fn asked(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, Reason>) -> Result<(Caller, Target), Reason> {
+    let caller = caller?;
     if headers::is_loop(request.headers(), &conn.proxy.pseudonym) {
         return Err(Reason::Loop);
     }

@@ -61,10 +61,17 @@ pub(super) struct Connection {
     pub(super) inside: Option<Inside>,
     pub(super) unflushed: Arc<Unflushed>,
     pinned: Mutex<Option<(Route, Sender)>>,
-    /// The last answer of the compiled policy table, for this policy epoch.
-    payable: Mutex<Option<(u64, AgentId, Target, bool)>>,
+    /// The last answers of the compiled policy table, for this policy epoch.
+    judged: Mutex<Option<(u64, AgentId, Target, Judged)>>,
     /// The last caller, for these credentials, tokens and policy.
     caller: Mutex<Option<(Credentials, Caller)>>,
+}
+
+/// What the policy says of one agent and one target.
+#[derive(Clone, Copy)]
+struct Judged {
+    connects: bool,
+    payable: bool,
 }
 
 /// What the identity of a caller depends on.
@@ -89,13 +96,21 @@ impl Connection {
             inside,
             unflushed: Arc::default(),
             pinned: Mutex::default(),
-            payable: Mutex::default(),
+            judged: Mutex::default(),
             caller: Mutex::default(),
         })
     }
 
-    /// Who is calling. Checked anew when the credentials, the token file or the policy changed.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
+    /// Who is calling: inside a tunnel, who opened it.
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
+        match &self.inside {
+            Some(inside) => Ok(inside.caller.clone()),
+            None => self.identify(headers),
+        }
+    }
+
+    /// Checked anew when the credentials, the token file or the policy changed.
+    fn identify(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
         let tokens = self.proxy.tokens.as_ref().map(|t| t.load_full());
         let epoch = self.proxy.policy.load().epoch();
         let given = headers.get(PROXY_AUTHORIZATION);
@@ -107,15 +122,24 @@ impl Connection {
         {
             return Ok(caller.clone());
         }
-        let caller = agent::identify(&self.proxy, headers, &self.peer)?;
+        let caller = agent::identify(&self.proxy, headers, &self.peer, cached.as_ref().map(|(_, before)| before))?;
         *cached = Some(((given.cloned(), tokens, epoch), caller.clone()));
         Ok(caller)
     }
 
     /// Whether some allow entry could match: decides if the request is kept for a second sending.
     pub(super) fn payable(&self, caller: &Caller, target: &Target) -> bool {
+        self.judged(caller, target).payable
+    }
+
+    /// Whether the policy lets this agent connect there at all. Asked before anything is looked up or dialled.
+    pub(super) fn permitted(&self, caller: &Caller, target: &Target) -> Result<(), Reason> {
+        if self.judged(caller, target).connects { Ok(()) } else { Err(Reason::EgressDenied) }
+    }
+
+    fn judged(&self, caller: &Caller, target: &Target) -> Judged {
         let policy = self.proxy.policy.load();
-        let mut cached = self.payable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((epoch, agent, seen, answer)) = &*cached
             && *epoch == policy.epoch()
             && *agent == caller.agent
@@ -123,7 +147,10 @@ impl Connection {
         {
             return *answer;
         }
-        let answer = policy.payable(&caller.agent, &target.host, target.port);
+        let answer = Judged {
+            connects: policy.connects(&caller.agent, &target.host),
+            payable: policy.payable(&caller.agent, &target.host, target.port),
+        };
         *cached = Some((policy.epoch(), caller.agent.clone(), target.clone(), answer));
         answer
     }

@@ -1,7 +1,6 @@
 //! The unpaid path: normalise, send, stream back. Only a 402 leaves it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderValue, LOCATION};
@@ -11,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
 
 use super::agent::Caller;
-use super::body::{AgentBody, SellerBody, Timed};
+use super::body::{AgentBody, Progress, SellerBody, Timed};
 use super::connection::{Connection, Towards};
 use super::paywall::{self, Repeatable};
 use super::pool::Route;
@@ -25,12 +24,12 @@ use crate::protocol;
 use crate::treasurer::Treasurer;
 
 /// Answers one request of an agent's connection. Never fails: a failure is an answer too.
-pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>) -> Response<AgentBody> {
+pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
     if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         // A tunnel inside a tunnel would lead past what the outer one decided.
-        return if conn.inside.is_none() { connect::serve(&conn, request).await } else { error::failure(Reason::BadRequest) };
+        return if conn.inside.is_none() { connect::serve(&conn, request, caller).await } else { error::failure(Reason::BadRequest) };
     }
-    let (caller, target) = match route(&conn, &request) {
+    let (caller, target) = match route(&conn, &request, caller) {
         Ok(found) => found,
         Err(reason) => return error::failure(reason),
     };
@@ -62,17 +61,18 @@ fn wanted(conn: &Connection, request: &Request<Incoming>) -> Wanted {
 }
 
 /// Who asks, and what for. Inside a tunnel both were decided when it was opened.
-fn route(conn: &Connection, request: &Request<Incoming>) -> Result<(Caller, Target), Reason> {
-    let Some(inside) = &conn.inside else {
-        let target = absolute_target(request.uri())?;
-        return Ok((conn.identify(request.headers())?, target));
+fn route(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, Reason>) -> Result<(Caller, Target), Reason> {
+    let target = match conn.inside.as_ref().map(|inside| &inside.towards) {
+        None => absolute_target(request.uri())?,
+        Some(Towards::Fixed(target)) => target.clone(),
+        Some(Towards::Host { port }) => host_target(request.uri(), request.headers(), *port)?,
     };
-    let target = match &inside.towards {
-        Towards::Fixed(target) => target.clone(),
-        Towards::Host { port } => host_target(request.uri(), request.headers(), *port)?,
-    };
-    check_inner_host(request, &target)?;
-    Ok((inside.caller.clone(), target))
+    if conn.inside.is_some() {
+        check_inner_host(request, &target)?;
+    }
+    let caller = caller?;
+    conn.permitted(&caller, &target)?;
+    Ok((caller, target))
 }
 
 /// Inside a tunnel the CONNECT authority decides; an inner Host or absolute form that names another one is refused.
@@ -125,13 +125,13 @@ async fn forward(conn: &Arc<Connection>, caller: &Caller, target: &Target, reque
     let body = if switching.is_some() || body.is_end_stream() {
         SellerBody::Empty
     } else if payable {
-        let moved = progress.insert(Arc::new(AtomicU64::new(0))).clone();
+        let moved = progress.insert(Arc::new(Progress::new(conn.proxy.limits.body))).clone();
         let replay = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), moved);
         let tee = SellerBody::Tee(replay.tee());
         repeatable.copy = Some((parts.headers.clone(), Some(replay)));
         tee
     } else {
-        let moved = progress.insert(Arc::new(AtomicU64::new(0))).clone();
+        let moved = progress.insert(Arc::new(Progress::new(conn.proxy.limits.body))).clone();
         SellerBody::Agent(body, moved)
     };
     if payable && repeatable.copy.is_none() {
@@ -149,7 +149,7 @@ async fn forward(conn: &Arc<Connection>, caller: &Caller, target: &Target, reque
     };
     let mut response = respond(conn, caller, target, repeatable, response).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        response = upgrade::finish(conn, switching, response);
+        response = upgrade::finish(conn, caller, switching, response);
     }
     caller.metrics.request(response.status().as_u16());
     caller.metrics.overhead(added);
@@ -198,7 +198,7 @@ struct Sending<'a> {
     wanted: Wanted,
     /// Whether the connection may serve another request afterwards.
     kept: bool,
-    progress: Option<&'a AtomicU64>,
+    progress: Option<&'a Progress>,
     arrived: Instant,
 }
 

@@ -1,8 +1,8 @@
 //! Header hygiene on both legs: hop-by-hop fields, our own names, `Via` (RFC 9110 §7.6, S19).
 
 use http::header::{
-    CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    ALT_SVC, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 /// RFC 9110 §7.6.1, plus the proxy's own and what clients send by mistake.
@@ -82,6 +82,8 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Makes a seller's answer fit for the agent.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    // It would lead the agent around the proxy, to a port or a protocol that nobody looks into (RFC 7838).
+    headers.remove(ALT_SVC);
     strip_ours(headers);
     if headers.contains_key(PROXY_STATUS) {
         // A member may be a token or a quoted string, and its parameters may hold any byte (RFC 9209 §2).
@@ -142,8 +144,8 @@ mod tests {
         let mut h =
             map(&[("te", "gzip;q=0.5, trailers"), ("connection", "TE, Upgrade, X-Mine"), ("upgrade", "websocket"), ("x-mine", "1")]);
         clean_request(&mut h, &HeaderValue::from_static("1.1 tollpass-1"));
-        let connection: Vec<_> = h.get_all(CONNECTION).iter().collect();
-        assert_eq!((connection, &h[TE], &h[UPGRADE]), (vec!["te", "upgrade"], &"trailers".parse().unwrap(), &"websocket".parse().unwrap()));
+        let connection: Vec<&str> = h.get_all(CONNECTION).iter().map(|v| v.to_str().unwrap()).collect();
+        assert_eq!((connection, h[TE].to_str().unwrap(), h[UPGRADE].to_str().unwrap()), (vec!["te", "upgrade"], "trailers", "websocket"));
         assert!(!h.contains_key("x-mine"));
         for (connection, upgrade) in [("keep-alive", "websocket"), ("upgrade", "h2c"), ("upgrade", "websocket, h2c")] {
             let mut h = map(&[("connection", connection), ("upgrade", upgrade)]);
@@ -159,6 +161,7 @@ mod tests {
             ("proxy-status", "tollpass; error=x"),
             ("proxy-status", "cdn; fwd=miss"),
             ("proxy-status", "cdn, \"tollpass\""),
+            ("alt-svc", "h3=\":443\""),
         ]);
         clean_response(&mut h);
         assert_eq!(h.len(), 1);

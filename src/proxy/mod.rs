@@ -1,6 +1,7 @@
 //! The edge: everything that knows hyper and sockets. A request that gets no 402 meets `server` → `forward` → `upstream`
 //! and nothing else; only a 402 enters `paywall`, and only a payment leaves the worker for the money runtime (`paid`).
 
+mod admission;
 mod agent;
 mod body;
 mod connect;
@@ -14,6 +15,7 @@ mod headers;
 mod io;
 mod kept;
 mod live;
+mod load;
 mod paid;
 mod paywall;
 mod pool;
@@ -57,6 +59,7 @@ use dial::Dial;
 use exchange::Exchanges;
 use guard::Guard;
 use live::{Connections, Live};
+use load::Loads;
 use tls::Authority;
 use upstream::{Configs, Dialer};
 
@@ -94,6 +97,7 @@ pub(crate) struct Proxy {
     exchanges: Exchanges,
     live: Live,
     connections: Connections,
+    loads: Loads,
     limits: Limits,
     idle: Duration,
     replay_limit: u64,
@@ -122,7 +126,7 @@ impl Proxy {
             tls: Configs { http1: roots.client(tls::alpn(false))?, both: roots.client(tls::alpn(true))? },
             connect: upstream.connect,
             first_byte: upstream.first_byte,
-            header: config.limits.header,
+            header: config.limits.seller_header,
         };
         // Random, so that two proxies in a row are not taken for a loop and nobody learns a host name.
         let pseudonym = format!("tollpass-{:016x}", rand::random::<u64>());
@@ -142,6 +146,7 @@ impl Proxy {
             exchanges: Exchanges::default(),
             live: Live::default(),
             connections: Connections::new(config.limits.connections),
+            loads: Loads::new(&config.limits),
             limits: config.limits,
             idle: upstream.idle,
             replay_limit: upstream.replay_limit,

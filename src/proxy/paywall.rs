@@ -206,6 +206,7 @@ async fn pay(
         Ok(body) => body,
         Err(NotKept::TooLarge) => return Err(refuse(&ask, Refusal::because(Reason::BodyNotReplayable))),
         Err(NotKept::Open) => return Err(refuse(&ask, Refusal::because(Reason::BodyOpen))),
+        Err(NotKept::Over) => return Err(Failure::Broken(Reason::BodyTooLarge)),
         Err(NotKept::Broken) => return Err(Failure::Broken(Reason::BadRequest)),
     };
     let mut hash = Sha256::new();

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::body::BodyError;
+use super::body::{BodyError, Progress};
 
 /// Chunks below this are copied together, so that a byte-wise sender cannot pin a read buffer per byte.
 const COPY_BELOW: usize = 4096;
@@ -72,8 +72,7 @@ struct State {
     ended: bool,
     /// The upstream connection no longer reads the body.
     taken_over: bool,
-    /// Counts frames, so that time-outs can see progress.
-    progress: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     upstream_waker: Option<Waker>,
 }
 
@@ -84,13 +83,15 @@ pub(super) enum NotKept {
     TooLarge,
     /// It has not ended and stands still: a stream of the client.
     Open,
+    /// Larger than `limits.body`.
+    Over,
     /// The agent stopped sending.
     Broken,
 }
 
 impl Replay {
     /// Keeps `incoming` up to `limit` bytes; a body that announces more is not kept at all.
-    pub(super) fn new(incoming: Incoming, limit: u64, budget: Arc<Budget>, progress: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(incoming: Incoming, limit: u64, budget: Arc<Budget>, progress: Arc<Progress>) -> Self {
         let repeatable = incoming.size_hint().lower() <= limit;
         let state = State {
             incoming: Some(incoming),
@@ -110,7 +111,7 @@ impl Replay {
 
     /// Frames so far.
     pub(super) fn progress(&self) -> u64 {
-        lock(&self.state).progress.load(Ordering::Relaxed)
+        lock(&self.state).progress.seen()
     }
 
     /// True if nothing announced how long the body is.
@@ -145,7 +146,7 @@ impl State {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(incoming) = self.incoming.as_mut() else { return Poll::Ready(None) };
         let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
-        self.progress.fetch_add(1, Ordering::Relaxed);
+        let frame = self.progress.pass(frame);
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -158,7 +159,7 @@ impl State {
             Some(Err(_)) => self.forget(),
             None => self.ended = true,
         }
-        Poll::Ready(frame.map(|f| f.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn keep(&mut self, data: &Bytes) {
@@ -207,7 +208,7 @@ impl State {
                 return Poll::Ready(Ok(Upload { chunks: std::mem::take(&mut self.chunks), _room: Some(room) }));
             }
             if let Some(Err(_)) = std::task::ready!(self.poll_next(cx)) {
-                return Poll::Ready(Err(NotKept::Broken));
+                return Poll::Ready(Err(if self.progress.is_over() { NotKept::Over } else { NotKept::Broken }));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -146,6 +146,8 @@ fn spawn(proxy: &Arc<Proxy>, worker: &Arc<Worker>, way: Way, stream: TcpStream) 
     };
     let Ok(peer) = Peer::of(&stream) else { return };
     let _ = stream.set_nodelay(true);
+    // An agent that takes nothing of its answer for that long is gone: it would hold memory and a seller's connection for ever.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(proxy.limits.idle));
     let connection = Connection::new(proxy.clone(), worker.clone(), peer);
     tokio::spawn(async move {
         let _slot = slot;

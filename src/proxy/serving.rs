@@ -12,9 +12,8 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 
-use super::body::AgentBody;
+use super::admission::{self, Counted};
 use super::connection::Connection;
-use super::forward;
 use super::io::AgentIo;
 use super::sniff::{self, Kind};
 use super::stream::AgentStream;
@@ -26,7 +25,7 @@ const STREAMS: u32 = 128;
 /// An agent that speaks to us as to a proxy: HTTP/1, or HTTP/2 with prior knowledge.
 pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
     // A client may connect long before it asks.
-    let (kind, stream) = sniff::look(stream, true, connection.proxy.idle).await;
+    let (kind, stream) = sniff::look(stream, true, connection.proxy.limits.idle).await;
     match kind {
         Kind::Http2 => Box::pin(http2(connection, stream)).await,
         Kind::Http1 | Kind::Other => http1(connection, stream).await,
@@ -41,7 +40,7 @@ pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
     let io = AgentIo::new(stream, connection.unflushed.clone());
     let service = TowerToHyperService::new(Edge { connection, running: None });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(proxy.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
+    builder.timer(TokioTimer::new()).header_read_timeout(proxy.limits.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let done = tokio::select! {
         result = serving.as_mut() => Some(result),
@@ -75,7 +74,7 @@ pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         result = serving.as_mut() => return ended(result),
-        () = idle(&running, proxy.idle) => {}
+        () = idle(&running, proxy.limits.idle) => {}
         _ = stop.wait_for(|s| *s) => {}
     }
     serving.as_mut().graceful_shutdown();
@@ -129,7 +128,7 @@ impl Drop for Running {
 }
 
 impl tower::Service<Request<Incoming>> for Edge {
-    type Response = Response<AgentBody>;
+    type Response = Response<Counted>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -139,7 +138,7 @@ impl tower::Service<Request<Incoming>> for Edge {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let running = Running::new(self.running.clone());
-        let answer = forward::serve(self.connection.clone(), request);
+        let answer = admission::serve(self.connection.clone(), request);
         Box::pin(async move {
             let _running = running;
             Ok(answer.await)

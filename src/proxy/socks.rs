@@ -39,7 +39,7 @@ enum Reply {
 impl Reply {
     const fn of(reason: Reason) -> Self {
         match reason {
-            Reason::ForbiddenAddress | Reason::ProxyAuthRequired => Self::NotAllowed,
+            Reason::ForbiddenAddress | Reason::EgressDenied | Reason::ProxyAuthRequired => Self::NotAllowed,
             Reason::DnsError | Reason::ConnectTimeout => Self::Unreachable,
             Reason::ConnectFailed => Self::Refused,
             _ => Self::Failure,

@@ -76,10 +76,16 @@ async fn unnamed(conn: Arc<Connection>, caller: Caller, destination: SocketAddr,
         return;
     }
     let host = Host::Ip(destination.ip().to_canonical());
-    match conn.proxy.dialer.net.tcp(&host, destination.port()).await {
+    let target = Target { https: true, host, port: destination.port() };
+    let opened = match conn.permitted(&caller, &target) {
+        Ok(()) => conn.proxy.dialer.net.tcp(&target.host, target.port).await,
+        Err(reason) => Err(reason),
+    };
+    match opened {
         Ok(seller) => {
             caller.metrics.request(200);
-            drop((conn, caller));
+            drop(conn);
+            let _place = caller.place;
             relay_streams(agent, seller).await;
         }
         Err(reason) => tracing::warn!(%destination, %reason, "a redirected connection could not be passed on"),

@@ -32,6 +32,7 @@ pub(super) enum Opening {
 
 /// Decides what becomes of a tunnel to `target` and makes it ready.
 pub(super) async fn open(conn: &Connection, caller: &Caller, target: Target) -> Result<Opening, Reason> {
+    conn.permitted(caller, &target)?;
     if intercepts(conn, caller, &target) {
         return Ok(Opening::Read(target));
     }
@@ -55,7 +56,8 @@ pub(super) fn intercepts(conn: &Connection, caller: &Caller, target: &Target) ->
 pub(super) async fn enter(conn: Arc<Connection>, caller: Caller, opening: Opening, agent: AgentStream) {
     match opening {
         Opening::Blind(seller) => {
-            drop((conn, caller));
+            drop(conn);
+            let _place = caller.place;
             // Two sockets with nothing between them are the usual case.
             match agent.into_tcp() {
                 Ok(agent) => relay_streams(agent, seller).await,
@@ -79,7 +81,8 @@ async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: Agen
         // Nothing said yet: the server speaks first in this protocol.
         Kind::Other | Kind::Silent => {
             if let Ok(seller) = conn.proxy.dialer.net.tcp(&target.host, target.port).await {
-                drop((conn, caller));
+                drop(conn);
+                let _place = caller.place;
                 relay_streams(agent, seller).await;
             }
         }

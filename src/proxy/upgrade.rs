@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
+use super::agent::Caller;
 use super::body::AgentBody;
 use super::connection::Connection;
 use super::error;
@@ -46,7 +47,12 @@ pub(super) fn take(request: &mut Request<Incoming>) -> Option<Switching> {
 }
 
 /// Passes a seller's 101 on and joins the two ends.
-pub(super) fn finish(conn: &Connection, switching: Option<Switching>, mut response: Response<AgentBody>) -> Response<AgentBody> {
+pub(super) fn finish(
+    conn: &Connection,
+    caller: &Caller,
+    switching: Option<Switching>,
+    mut response: Response<AgentBody>,
+) -> Response<AgentBody> {
     let seller = response.extensions_mut().remove::<OnUpgrade>();
     // A 101 that nobody asked for would leave the connection without a protocol.
     let (Some(Switching { agent, extended }), Some(seller)) = (switching, seller) else { return error::failure(Reason::UpstreamProtocol) };
@@ -63,9 +69,9 @@ pub(super) fn finish(conn: &Connection, switching: Option<Switching>, mut respon
         map.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         map.insert::<HeaderName>(UPGRADE, protocol);
     }
-    let slot = conn.proxy.connections.tunnel(conn.worker.open.clone());
+    let places = (conn.proxy.connections.tunnel(conn.worker.open.clone()), caller.place.clone());
     tokio::spawn(async move {
-        let _slot = slot;
+        let _places = places;
         let (Ok(agent), Ok(seller)) = tokio::join!(agent, seller) else { return };
         if let Some(seller) = SellerStream::upgraded(seller) {
             relay_streams(AgentStream::upgraded(agent), seller).await;

@@ -4,7 +4,6 @@
 //! shared by the requests of one agent. Neither is ever shared between agents (`pool`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{AlertDescription, ClientConfig};
 use tokio_rustls::TlsConnector;
 
-use super::body::SellerBody;
+use super::body::{Progress, SellerBody};
 use super::dial::Dial;
 use super::io::SellerIo;
 use super::shape;
@@ -173,7 +172,7 @@ impl Dialer {
         sender: &mut Sender,
         target: &Target,
         mut request: Request<SellerBody>,
-        progress: Option<&AtomicU64>,
+        progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, SendError> {
         match sender {
             Sender::Http1(sender) => {
@@ -187,12 +186,12 @@ impl Dialer {
         }
     }
 
-    async fn wait<F>(&self, sending: F, progress: Option<&AtomicU64>) -> Result<Response<Incoming>, SendError>
+    async fn wait<F>(&self, sending: F, progress: Option<&Progress>) -> Result<Response<Incoming>, SendError>
     where
         F: Future<Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<SellerBody>>>>,
     {
         let mut sending = std::pin::pin!(sending);
-        let seen = || progress.map_or(0, |p| p.load(Ordering::Relaxed));
+        let seen = || progress.map_or(0, Progress::seen);
         let mut before = seen();
         loop {
             match tokio::time::timeout(self.first_byte, sending.as_mut()).await {
@@ -200,6 +199,7 @@ impl Dialer {
                 Ok(Err(mut error)) => {
                     return Err(match error.take_message() {
                         Some(request) => SendError::NotSent(Box::new(request)),
+                        None if progress.is_some_and(Progress::is_over) => SendError::Failed(Reason::BodyTooLarge),
                         None => SendError::Failed(classify(&error.into_error())),
                     });
                 }
@@ -234,5 +234,9 @@ pub(super) enum SendError {
 }
 
 fn classify(error: &hyper::Error) -> Reason {
-    if error.is_parse() { Reason::UpstreamProtocol } else { Reason::UpstreamClosed }
+    match error {
+        e if e.is_parse_too_large() => Reason::UpstreamHeaderTooLarge,
+        e if e.is_parse() => Reason::UpstreamProtocol,
+        _ => Reason::UpstreamClosed,
+    }
 }

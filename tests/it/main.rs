@@ -20,12 +20,14 @@ mod edge_body;
 mod edge_http;
 mod edge_operator;
 mod edge_tunnel;
+mod egress;
 #[cfg(feature = "failpoints")]
 mod fuzzed;
 mod harness;
 mod hostile;
 mod http2;
 mod layering;
+mod limits;
 mod money;
 #[cfg(feature = "failpoints")]
 mod mtls;

@@ -55,7 +55,7 @@ fn a_seller_that_is_not_there_or_talks_nonsense_is_502() {
         let _ = wire.write(b"HTTP/1.1 200 OK\r\n");
         while wire.write(&b"x-more: and more\r\n".repeat(500)).is_ok() {}
     });
-    expect(&program.get(&endless.url("/")), 502, "upstream_protocol", "http_protocol_error");
+    expect(&program.get(&endless.url("/")), 502, "upstream_header_too_large", "http_response_header_section_size");
 }
 
 #[test]

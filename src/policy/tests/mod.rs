@@ -3,6 +3,7 @@
 
 mod bad;
 mod cosigner;
+mod egress;
 mod examples;
 mod explain;
 mod lint;
