@@ -28,7 +28,7 @@ const steps = {
   matrix: (context) => matrix(context, { sellers: list(options.seller), clients: list(options.client) }),
   retries,
   // How a client speaks, and by which way it comes, has nothing to do with who signs: once is enough.
-  ...(options.signer === "local" ? { clients: (context) => clients(context, { clients: list(options.client) }) } : {}),
+  ...(options.signer === "local" ? { clients: (context) => clients(context, list(options.client)) } : {}),
   books,
   ...(options.signer === "local" ? { ways: (context) => ways(context, list(options.way)) } : {}),
   // What only a wallet in three shares has; both need the share that the proxy holds, so they come last.

@@ -50,7 +50,21 @@ const everyLibrary = (major, undici) => ({
   [`node${major}-got`]: onNode(major, "got", "got", "got"),
 });
 
-/** `speaks` is http where nothing else is said. */
+// Node 20 is not among the packages: it is there, or it is not.
+async function node20() {
+  const own = process.versions.node;
+  if (!own.startsWith("20.")) throw new Error(`the machine's own Node is ${own}`);
+  return own;
+}
+const onNode20 = (file, what, packaged) =>
+  client(
+    `Node 20 ${what}`,
+    () => [process.execPath, script(`${file}.mjs`)],
+    async () => [await node20(), packaged && (await npm(packaged))].filter(Boolean).join(", "),
+    { deaf: true },
+  );
+
+/** `speaks` is http where nothing else is said; who is `deaf` to proxy variables has only the transparent mode. */
 export const CLIENTS = {
   curl: tool("curl"),
   wget: tool("wget"),
@@ -59,6 +73,9 @@ export const CLIENTS = {
   requests: python("Python requests", "requests_client.py", installed("requests")),
   httpx: python("Python httpx", "httpx_client.py", installed("httpx")),
   aiohttp: python("Python aiohttp (trust_env)", "aiohttp_client.py", installed("aiohttp")),
+  node20: onNode20("fetch", "fetch"),
+  "node20-http": onNode20("node_http", "http(s)"),
+  "node20-undici": onNode20("undici", "undici", "undici7"),
   ...everyLibrary(22, "undici7"),
   ...everyLibrary(24, "undici"),
   deno: client(
@@ -78,19 +95,27 @@ export const CLIENTS = {
   chromium: client("Chromium", () => [process.execPath, script("chromium.mjs")], () => version("chromium", "--version")),
 };
 
-/** What an operator sets for an agent. Both cases, because no two clients agree; NO_PROXY is empty on purpose: the sellers are on loopback. */
-export function agentEnv({ proxy, ca, bundle }) {
+/** What an operator sets for every agent: whom to trust. */
+export const trustEnv = ({ ca, bundle }) => ({
+  NODE_EXTRA_CA_CERTS: ca, DENO_CERT: ca,
+  SSL_CERT_FILE: bundle, REQUESTS_CA_BUNDLE: bundle, CURL_CA_BUNDLE: bundle, GIT_SSL_CAINFO: bundle,
+  GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: bundle,
+});
+
+/** And for one that is to use the proxy. Both cases, because no two clients agree; NO_PROXY is empty on purpose: the sellers are on loopback. */
+export function agentEnv({ proxy, ...trust }) {
   const url = `http://${proxy}`;
   return {
     HTTP_PROXY: url, http_proxy: url, HTTPS_PROXY: url, https_proxy: url, ALL_PROXY: url, all_proxy: url,
     NO_PROXY: "", no_proxy: "", grpc_proxy: url,
-    NODE_USE_ENV_PROXY: "1", NODE_EXTRA_CA_CERTS: ca, DENO_CERT: ca,
-    SSL_CERT_FILE: bundle, REQUESTS_CA_BUNDLE: bundle, CURL_CA_BUNDLE: bundle, GIT_SSL_CAINFO: bundle,
-    GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: bundle,
+    NODE_USE_ENV_PROXY: "1", ...trustEnv(trust),
   };
 }
 
-/** And what cannot be said in variables that everyone knows: a home with the files that wget, Java and Chromium read. */
+/**
+ * And what cannot be said in variables that everyone knows: a home with the files that wget, Java and Chromium read. Without
+ * `proxy` for agents that are redirected.
+ */
 export async function agentHome(dir, { proxy, ca, bundle, truststore }) {
   const home = path.join(dir, "agent");
   const at = (...names) => path.join(home, ...names);
@@ -105,8 +130,8 @@ export async function agentHome(dir, { proxy, ca, bundle, truststore }) {
   if (trust !== truststore) {
     await optional("keytool", "-importcert", "-noprompt", "-file", ca, "-keystore", trust, "-storetype", "PKCS12", "-storepass", PASSWORD);
   }
-  const [host, port] = proxy.split(":");
-  const java = ["http", "https"].flatMap((scheme) => [`-D${scheme}.proxyHost=${host}`, `-D${scheme}.proxyPort=${port}`]);
+  const [host, port] = proxy?.split(":") ?? [];
+  const java = host ? ["http", "https"].flatMap((scheme) => [`-D${scheme}.proxyHost=${host}`, `-D${scheme}.proxyPort=${port}`]) : [];
   return {
     HOME: home, WGETRC: at("wgetrc"), DENO_NO_UPDATE_CHECK: "1",
     JAVA_TOOL_OPTIONS: [...java, `-Djavax.net.ssl.trustStore=${trust}`, `-Djavax.net.ssl.trustStorePassword=${PASSWORD}`].join(" "),
@@ -123,10 +148,10 @@ const BARE = { PATH, HOME: home, LANG: "C.UTF-8" };
 
 /**
  * Runs one client over `[{kind, url}]`, one after the other: `{status, body}` for each, or status 0 and the `problem`.
- * `onFirst` is told the number of a stream whose first bytes the client has.
+ * `onFirst` is told the number of a stream whose first bytes the client has; `before` is put before the command.
  */
-export async function run(name, env, jobs, bodyFile, onFirst = () => {}) {
-  const [command, ...args] = CLIENTS[name].command();
+export async function run(name, env, jobs, bodyFile, { onFirst = () => {}, before = [] } = {}) {
+  const [command, ...args] = [...before, ...CLIENTS[name].command()];
   const answers = [];
   const all = [...args, bodyFile, ...jobs.flatMap(({ kind, url }) => [kind, url])];
   const read = (line) => {

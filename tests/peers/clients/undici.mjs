@@ -2,8 +2,8 @@
 import process from "node:process";
 import { BINARY, jobs } from "./jobs.mjs";
 
-// The environment is read by the Node inside; undici 8 no longer shares its dispatcher with that of Node 22.
-const { request } = await import(process.versions.node.startsWith("22.") ? "undici7" : "undici");
+// The environment is read by the Node inside; undici 8 does not share its dispatcher with those before Node 24.
+const { request } = await import(parseInt(process.versions.node, 10) < 24 ? "undici7" : "undici");
 
 await jobs(async function* (method, url, body) {
   // Its proxy agent writes the host into the caller's headers, so they can not be used twice.

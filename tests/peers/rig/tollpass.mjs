@@ -5,6 +5,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { PAYER, PAYER_KEY } from "./chain.mjs";
 import { SHOP_NAME } from "./ca.mjs";
+import { withHosts } from "./hosts.mjs";
 import { json, start, until } from "./process.mjs";
 import { NO_PROXY_AT_ALL } from "./rig.mjs";
 
@@ -45,21 +46,8 @@ agents:
         plain_http: true
 `;
 
-/**
- * What to put before the program so that it alone knows the shop's name: a mount namespace with a hosts file of its own. A
- * client that gets an answer from that name was proxied; and Go, Java and Chromium never proxy what they know as loopback.
- * Undefined where no such namespace can be made.
- */
-async function withNames(dir) {
-  const hosts = path.join(dir, "hosts");
-  await writeFile(hosts, `127.0.0.1 localhost ${SHOP_NAME}\n`);
-  const flags = process.getuid() === 0 ? ["-m"] : ["-Urm"];
-  const before = ["unshare", ...flags, "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts];
-  return exec(before[0], [...before.slice(1), "true"]).then(() => before, () => undefined);
-}
-
 /** The sellers that clients reach by a name. */
-const shops = ({ shop, grpc }) => ({
+export const shops = ({ shop, grpc }) => ({
   hosts: [SHOP_NAME],
   ports: [shop.http, shop.https, grpc.http, grpc.https].map((url) => new URL(url).port),
 });
@@ -74,7 +62,7 @@ export async function startTollpass(bin, rig, mpc, more = {}) {
   await writeFile(file, config(mpc?.signer() ?? LOCAL, more));
   await writeFile(path.join(dir, "policy.yaml"), policy(named));
   const env = mpc ? NO_PROXY_AT_ALL : { ...NO_PROXY_AT_ALL, TOLLPASS_DEV_KEY: PAYER_KEY };
-  const before = more.named ? undefined : await withNames(dir);
+  const before = more.named ? undefined : await withHosts(path.join(dir, "hosts"), `127.0.0.1 ${SHOP_NAME}`);
   const [command, ...args] = [...(before ?? []), bin, "serve", "--config", file, "--json"];
   const proc = start(command, args, { env, cwd: dir, name: "tollpass" });
   const listening = (line) => (json(line)?.event === "listening" ? json(line) : undefined);
