@@ -1,30 +1,37 @@
-//! The composition root: wire, bind, run, drain.
+//! The composition root: wire, bind, run, drain, hand over.
 //!
 //! Worker threads carry agents' traffic, each a current-thread runtime with its own listener. The money runtime carries
 //! treasurer, ledger, signer and paid exchanges, so that neither side can starve the other (design §3).
 
+mod attend;
+mod cashier;
+mod doors;
+mod handover;
+mod operators;
 mod signer;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
-use crate::admin::{self, Part, Readiness};
-use crate::config::{Config, Listen};
-use crate::ledger::{self, Ledger};
+use crate::admin::{Part, Readiness};
+use crate::config::{Config, Drain, Listen};
 use crate::metrics::Metrics;
-use crate::policy::Policy;
-use crate::proxy::server::{self, Bound, Patience, Way};
-use crate::proxy::{Parts, Proxy, Till};
+use crate::proxy::server::{self, Entrance, Patience, Way};
+use crate::proxy::{Parts, Phase, Proxy};
 use crate::reload::{self, Reloader};
-use crate::treasurer::Treasurer;
-use crate::{clock, net, state};
+use crate::state;
+
+use attend::{End, attend};
+use cashier::{Cashier, Epochs, open_ledger};
+use doors::{Door, Offered};
+use handover::{Ear, Taking};
 
 /// How to serve, beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,19 +40,25 @@ pub struct ServeOptions {
     pub json: bool,
     /// Take the clock as it is although it ran backwards (M1.8).
     pub accept_clock: bool,
+    /// Take sockets and ledger over from the process that runs on the same state, if there is one.
+    pub handover: bool,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. Blocking.
+/// Serves until SIGTERM, SIGINT or a hand-over, then drains. Blocking.
 ///
 /// # Errors
 /// Anything that keeps the proxy from starting; nothing is half-started then.
 pub fn serve(config: Config, options: ServeOptions) -> Result<()> {
     state::harden();
-    let app = App::bind(&config, options)?;
+    let mut app = App::bind(&config, options)?;
+    if app.taken.is_none() {
+        app.ear = Ear::open(&app.cashier);
+    }
     announce(&app, options.json)?;
-    let signals = app.money.handle().clone();
-    signals.block_on(wait_for_stop(&app))?;
-    app.drain(config.drain.paid)
+    let money = app.money.handle().clone();
+    let ended = money.block_on(attend(&mut app));
+    let drained = app.finish(*ended.as_ref().unwrap_or(&End::Stop), config.drain.paid);
+    ended.and(drained)
 }
 
 /// A running proxy.
@@ -61,13 +74,20 @@ pub struct App {
     pub health_address: Option<SocketAddr>,
     /// `local` or another kind of signer.
     pub signer_kind: &'static str,
+    drain: Drain,
     proxy: Arc<Proxy>,
+    cashier: Arc<Cashier>,
     readiness: Arc<Readiness>,
     money: Runtime,
+    agents: Vec<(Way, Door)>,
+    desks: Vec<Door>,
     workers: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
-    stop_admin: watch::Sender<bool>,
     reloader: Reloader,
+    /// Where the process that follows can ask for the ledger, from the start if we have it.
+    ear: Option<Ear>,
+    /// Ready when ledger and signer are taken over, in a process that does.
+    taken: Option<oneshot::Receiver<Result<Option<Ear>>>>,
+    stop_taking: Arc<AtomicBool>,
 }
 
 impl App {
@@ -77,64 +97,80 @@ impl App {
     /// Names the file, address or setting that is wrong.
     pub fn bind(config: &Config, options: ServeOptions) -> Result<Self> {
         state::prepare(config)?;
+        let mut taking = if options.handover { handover::ask(&config.private())? } else { None };
+        // Its lock guards all of the state, so it comes first where there is nobody to take over from.
+        let ledger = if taking.is_none() { Some(open_ledger(config, options.accept_clock)?) } else { None };
         let metrics = Metrics::new(config.metrics.all_agents);
         let readiness = Readiness::new();
-        let ledger = open_ledger(config, options)?;
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = Epochs::default();
         let told = epochs.clone();
         let policy = hot.policy(&config.policy, &metrics, move |policy| told.loaded(policy.epoch()))?;
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
-        let (signer, deadline) = signer::start(config, &metrics, money.handle())?;
-        epochs.attach(&ledger, &policy);
-        let treasurer = Treasurer::new(policy.clone(), ledger, signer.clone(), metrics.clone(), deadline);
-        let (stop, stopped) = watch::channel(false);
-        let (stop_admin, admin_stopped) = watch::channel(false);
-        let kind = signer.kind();
-        let till = Till::open(treasurer, signer, &config.private())?;
-        let parts = Parts { policy, tokens, metrics: metrics.clone(), money: money.handle().clone(), stop: stop.clone() };
+        let parts = Parts { policy: policy.clone(), tokens, metrics: metrics.clone(), money: money.handle().clone() };
         let proxy = Proxy::new(config, parts)?;
-        proxy.open_till(Arc::new(till));
+        let cashier = Arc::new(Cashier {
+            config: config.clone(),
+            accept_clock: options.accept_clock,
+            metrics: metrics.clone(),
+            policy,
+            epochs,
+            proxy: proxy.clone(),
+            money: money.handle().clone(),
+            keeper: Mutex::default(),
+        });
+        if let Some(ledger) = ledger {
+            proxy.open_till(cashier.open_with(ledger)?);
+        }
+
         let count = std::thread::available_parallelism().map_or(2, usize::from);
-        let ways = bind_ways(&config.listen, count)?;
-        let proxy_address = ways.first().map_or(config.listen.proxy, |bound| bound.address);
-        let serve_admin = |address: Option<SocketAddr>, key: &str| -> Result<Option<SocketAddr>> {
-            let Some(address) = address else { return Ok(None) };
-            let shown = || format!("cannot listen on {address} (listen.{key})");
-            let listener = money.block_on(tokio::net::TcpListener::bind(address)).with_context(shown)?;
-            let bound = listener.local_addr().with_context(shown)?;
-            let handler = operator_pages(metrics.clone(), readiness.clone(), proxy.clone());
-            let mut stopped = admin_stopped.clone();
-            money.spawn(net::serve(listener, handler, async move {
-                let _ = stopped.wait_for(|s| *s).await;
-            }));
-            Ok(Some(bound))
-        };
-        let admin_address = serve_admin(config.listen.admin, "admin")?;
-        let health_address = serve_admin(config.listen.health, "health")?;
-        let addresses: Vec<(&'static str, SocketAddr)> = ways.iter().map(|bound| (bound.way.key(), bound.address)).collect();
-        proxy.set_own(addresses.iter().map(|(_, a)| *a).chain(admin_address).chain(health_address).collect());
-        let workers = start_workers(&proxy, ways, &stopped, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
-        let reloader = hot.start().context("cannot watch the policy")?;
+        let mut offered = taking.as_mut().map(|t| std::mem::take(&mut t.offered)).unwrap_or_default();
+        let agents = open_ways(&config.listen, count, &mut offered)?;
+        let mut desks = Vec::new();
+        for (key, asked) in [("admin", config.listen.admin), ("health", config.listen.health)] {
+            let Some(asked) = asked else { continue };
+            desks.push(Door::open(key, asked, &mut offered, || operators::bind(asked))?);
+        }
+        let bound = |key| desks.iter().find(|d: &&Door| d.key == key).map(|d| d.bound);
+        let (admin_address, health_address) = (bound("admin"), bound("health"));
+        let ways: Vec<(&'static str, SocketAddr)> = agents.iter().map(|(_, door)| (door.key, door.bound)).collect();
+        proxy.set_own(ways.iter().map(|(_, address)| *address).chain(admin_address).chain(health_address).collect());
+
         let edge = proxy.clone();
         readiness.ledger(move || edge.till().is_some_and(|till| till.ledger().available()));
+        let workers = start_workers(&proxy, &agents, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
+        let pages = operators::pages(metrics, readiness.clone(), proxy.clone());
+        for door in &desks {
+            for socket in &door.sockets {
+                money.spawn(operators::serve(socket.try_clone()?, door.phase(), pages.clone()));
+            }
+        }
+        let reloader = hot.start().context("cannot watch the policy")?;
         for part in Part::ALL {
             readiness.set(part, true);
         }
+        let stop_taking = Arc::<AtomicBool>::default();
+        let keys = agents.iter().map(|(_, door)| door.key).chain(desks.iter().map(|door| door.key));
+        let taken = taking.map(|taking| start_taking(taking, keys, &cashier, &stop_taking)).transpose()?;
         Ok(Self {
-            proxy_address,
-            ways: addresses,
+            proxy_address: ways.first().map_or(config.listen.proxy, |(_, address)| *address),
+            ways,
             admin_address,
             health_address,
-            signer_kind: kind,
+            signer_kind: config.signer.kind(),
+            drain: config.drain,
             proxy,
+            cashier,
             readiness,
             money,
+            agents,
+            desks,
             workers,
-            stop,
-            stop_admin,
             reloader,
+            ear: None,
+            taken,
+            stop_taking,
         })
     }
 
@@ -143,10 +179,19 @@ impl App {
     /// # Errors
     /// If the ledger could not be flushed.
     pub fn drain(self, paid: Duration) -> Result<()> {
+        self.finish(End::Stop, paid)
+    }
+
+    fn finish(mut self, end: End, paid: Duration) -> Result<()> {
         tracing::info!("draining");
         self.readiness.drain();
+        self.stop_taking.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + paid;
-        let _ = self.stop.send(true);
+        self.agents.iter_mut().for_each(|(_, door)| door.close());
+        if end == End::Stop {
+            // After a hand-over connections may stay until they ask once more: nobody waits for this process.
+            self.proxy.set_phase(Phase::Stopping);
+        }
         for worker in self.workers {
             let _ = worker.join();
         }
@@ -157,78 +202,60 @@ impl App {
         if left > 0 {
             tracing::warn!(tasks = left, "paid requests did not finish in time; their amounts stay spent");
         }
-        let flushed = match self.proxy.till() {
-            Some(till) => self.money.block_on(till.ledger().flush()),
+        let flushed = match self.proxy.close_till() {
+            Some(till) => self.money.block_on(self.cashier.release(till)),
             None => Ok(()),
         };
-        let _ = self.stop_admin.send(true);
+        self.desks.iter_mut().for_each(Door::close);
         drop(self.reloader);
-        drop(self.proxy);
+        drop((self.proxy, self.cashier));
         self.money.shutdown_timeout(Duration::from_secs(2));
-        flushed.context("the ledger could not be flushed")
+        flushed
+    }
+
+    /// Every listening socket.
+    fn doors(&self) -> impl Iterator<Item = &Door> {
+        self.agents.iter().map(|(_, door)| door).chain(&self.desks)
     }
 }
 
-/// Tells the ledger which policy is in force, from the moment there is a ledger.
-#[derive(Clone, Default)]
-struct Epochs(Arc<Mutex<Option<Ledger>>>);
-
-impl Epochs {
-    /// A policy took effect.
-    fn loaded(&self, epoch: u64) {
-        if let Some(ledger) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            ledger.set_epoch(epoch);
-        }
-    }
-
-    /// Under the lock: a policy that takes effect at this moment is read here, or told after it.
-    fn attach(&self, ledger: &Ledger, policy: &ArcSwap<Policy>) {
-        let mut attached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.set_epoch(policy.load().epoch());
-        *attached = Some(ledger.clone());
-    }
-}
-
-/// The operator's pages; the computed gauges are brought up to date before each scrape.
-fn operator_pages(metrics: Arc<Metrics>, readiness: Arc<Readiness>, proxy: Arc<Proxy>) -> net::Handler {
-    let pages = admin::handler(metrics, readiness);
-    Arc::new(move |request| {
-        if request.uri().path() == "/metrics" {
-            proxy.refresh_gauges();
-        }
-        pages(request)
-    })
-}
-
-fn open_ledger(config: &Config, options: ServeOptions) -> Result<Ledger> {
-    let opening = ledger::Options { dir: config.private(), ephemeral_ok: config.ledger.ephemeral_ok, accept_clock: options.accept_clock };
-    Ok(Ledger::open(&opening, clock::read())?)
+/// Says to the old process that we serve, and waits on a thread for what it has.
+fn start_taking(
+    taking: Taking,
+    keys: impl Iterator<Item = &'static str>,
+    cashier: &Arc<Cashier>,
+    stop: &Arc<AtomicBool>,
+) -> Result<oneshot::Receiver<Result<Option<Ear>>>> {
+    taking.serving(keys.map(str::to_owned).collect())?;
+    let (cashier, stop) = (cashier.clone(), stop.clone());
+    let (told, taken) = oneshot::channel();
+    std::thread::Builder::new().name("tollpass-takes".into()).spawn(move || {
+        // Nobody listens any more if we are to stop.
+        let _ = told.send(taking.take(&cashier, &stop));
+    })?;
+    Ok(taken)
 }
 
 /// The listeners that agents use; the proxy itself comes first.
-fn bind_ways(listen: &Listen, workers: usize) -> Result<Vec<Bound>> {
+fn open_ways(listen: &Listen, workers: usize, offered: &mut Vec<Offered>) -> Result<Vec<(Way, Door)>> {
     let ways =
         [(Way::Proxy, Some(listen.proxy)), (Way::Https, listen.https), (Way::Socks, listen.socks), (Way::Transparent, listen.transparent)];
-    let wanted = ways.into_iter().filter_map(|(way, address)| Some((way, address?)));
-    wanted
-        .map(|(way, address)| {
-            server::bind(way, address, workers).with_context(|| format!("cannot listen on {address} (listen.{})", way.key()))
-        })
-        .collect()
+    let wanted = ways.into_iter().filter_map(|(way, asked)| Some((way, asked?)));
+    wanted.map(|(way, asked)| Ok((way, Door::open(way.key(), asked, offered, || server::bind(asked, workers))?))).collect()
 }
 
-fn start_workers(proxy: &Arc<Proxy>, ways: Vec<Bound>, stop: &watch::Receiver<bool>, patience: Patience) -> Result<Vec<JoinHandle<()>>> {
-    let count = ways.first().map_or(0, |bound| bound.listeners.len());
-    let mut shares: Vec<Vec<(Way, std::net::TcpListener)>> = std::iter::repeat_with(Vec::new).take(count).collect();
-    for Bound { way, listeners, .. } in ways {
-        shares.iter_mut().zip(listeners).for_each(|(share, listener)| share.push((way, listener)));
-    }
+fn start_workers(proxy: &Arc<Proxy>, ways: &[(Way, Door)], patience: Patience) -> Result<Vec<JoinHandle<()>>> {
+    let count = std::thread::available_parallelism().map_or(2, usize::from);
     let mut workers = Vec::with_capacity(count);
-    for (n, listeners) in shares.into_iter().enumerate() {
-        let (proxy, stop) = (proxy.clone(), stop.clone());
+    for n in 0..count {
+        let mut mine = Vec::new();
+        for (way, door) in ways {
+            mine.extend(door.share(n, count)?.into_iter().map(|listener| Entrance { way: *way, listener, phase: door.phase() }));
+        }
+        let proxy = proxy.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let worker = std::thread::Builder::new().name(format!("tollpass-{n}")).spawn(move || {
-            if let Err(error) = runtime.block_on(server::run(proxy, listeners, stop, patience)) {
+            if let Err(error) = runtime.block_on(server::run(proxy, mine, patience)) {
                 tracing::error!(%error, "a worker stopped");
             }
         })?;
@@ -258,17 +285,4 @@ fn announce(app: &App, json: bool) -> Result<()> {
         writeln!(out, "tollpass listens on http://{} ({more}admin {admin}, signer {signer})", app.proxy_address)?;
     }
     Ok(out.flush()?)
-}
-
-/// SIGTERM and SIGINT end it; SIGHUP looks at the hot files at once.
-async fn wait_for_stop(app: &App) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    loop {
-        tokio::select! {
-            _ = term.recv() => return Ok(()),
-            _ = int.recv() => return Ok(()),
-            _ = hup.recv() => app.reloader.poke(),
-        }
-    }
 }

@@ -139,6 +139,16 @@ pub enum SignerConfig {
     },
 }
 
+impl SignerConfig {
+    /// Its key in the configuration: shown in log and demo.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Mpc(_) => "mpc",
+            Self::Local { .. } => "local",
+        }
+    }
+}
+
 /// One end of a threshold signature.
 #[derive(Clone, Debug)]
 pub struct MpcConfig {

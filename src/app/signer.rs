@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use crate::config::{Config, MpcConfig, Pin, SignerConfig};
 use crate::crew::Crew;
@@ -24,19 +25,28 @@ const LOCAL_DEADLINE: Duration = Duration::from_secs(2);
 /// Time to reach the co-signer.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// The signer, and how long one signature may take.
-pub(super) fn start(config: &Config, metrics: &Arc<Metrics>, money: &Handle) -> Result<(Arc<dyn Signer>, Duration)> {
+/// A signer at work.
+pub(super) struct Started {
+    pub(super) signer: Arc<dyn Signer>,
+    /// How long one signature may take.
+    pub(super) deadline: Duration,
+    /// What keeps its link warm; it has the share until it is stopped.
+    pub(super) keeper: Option<AbortHandle>,
+}
+
+/// Starts the signer of the configuration.
+pub(super) fn start(config: &Config, metrics: &Arc<Metrics>, money: &Handle) -> Result<Started> {
     match &config.signer {
         SignerConfig::Mpc(mpc) => {
             let signer = mpc_signer(mpc, metrics).context("signer.mpc")?;
-            money.spawn(signer.clone().keep());
-            Ok((Arc::new(signer), mpc.deadline))
+            let keeper = money.spawn(signer.clone().keep()).abort_handle();
+            Ok(Started { signer: Arc::new(signer), deadline: mpc.deadline, keeper: Some(keeper) })
         }
         #[cfg(feature = "local-signer")]
         SignerConfig::Local { key } => {
             let signer = crate::signer::local::LocalSigner::start(key.expose()).context("signer.local.key")?;
             tracing::warn!("the whole key is in this process (signer.local): for laptops and trials only");
-            Ok((Arc::new(signer), LOCAL_DEADLINE))
+            Ok(Started { signer: Arc::new(signer), deadline: LOCAL_DEADLINE, keeper: None })
         }
         #[cfg(not(feature = "local-signer"))]
         SignerConfig::Local { .. } => anyhow::bail!("signer.local: this build has no local signer (cargo feature `local-signer`)"),

@@ -19,6 +19,7 @@ use crate::reload::read_policy_sources;
 Examples:
   tollpass serve --config /etc/tollpass/tollpass.yaml
   tollpass serve --config tollpass.yaml --check
+  tollpass serve --config tollpass.yaml --handover     a new version, or a new configuration, without a gap
 
 SIGHUP looks at the policy and the tokens at once; SIGTERM finishes running requests, then stops.")]
 pub struct Args {
@@ -34,6 +35,10 @@ pub struct Args {
     /// Take the clock as it is although it ran backwards since the last payment.
     #[arg(long)]
     pub accept_clock: bool,
+    /// Take over from the process that runs on the same state: its sockets, so that no connection is refused, then its ledger. It
+    /// finishes what it has begun, and ends. Without such a process, start as usual.
+    #[arg(long, conflicts_with = "check")]
+    pub handover: bool,
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
@@ -41,7 +46,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
         return check(&args.config, args.json, out);
     }
     let config = Config::load(&args.config)?;
-    Ok(app::serve(config, ServeOptions { json: args.json, accept_clock: args.accept_clock })?)
+    Ok(app::serve(config, ServeOptions { json: args.json, accept_clock: args.accept_clock, handover: args.handover })?)
 }
 
 /// What `--check` found.

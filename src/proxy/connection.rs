@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
@@ -60,6 +61,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) inside: Option<Inside>,
     pub(super) unflushed: Arc<Unflushed>,
+    /// True from the first request on.
+    pub(super) asked: Arc<AtomicBool>,
     pinned: Mutex<Option<(Route, Sender)>>,
     /// The last answers of the compiled policy table, for this policy epoch.
     judged: Mutex<Option<(u64, AgentId, Target, Judged)>>,
@@ -95,6 +98,7 @@ impl Connection {
             peer,
             inside,
             unflushed: Arc::default(),
+            asked: Arc::default(),
             pinned: Mutex::default(),
             judged: Mutex::default(),
             caller: Mutex::default(),

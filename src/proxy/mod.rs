@@ -18,6 +18,7 @@ mod live;
 mod load;
 mod paid;
 mod paywall;
+mod phase;
 mod pool;
 mod record;
 mod relay;
@@ -53,6 +54,7 @@ use crate::net::tls::Roots;
 use crate::payment::{AgentId, Timestamp};
 use crate::policy::{HostPattern, Policy, View as _};
 
+pub(crate) use phase::Phase;
 pub(crate) use till::Till;
 
 use dial::Dial;
@@ -60,6 +62,7 @@ use exchange::Exchanges;
 use guard::Guard;
 use live::{Connections, Live};
 use load::Loads;
+use phase::Course;
 use tls::Authority;
 use upstream::{Configs, Dialer};
 
@@ -69,7 +72,6 @@ pub(crate) struct Parts {
     pub(crate) tokens: Option<Arc<ArcSwap<Tokens>>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) money: tokio::runtime::Handle,
-    pub(crate) stop: watch::Sender<bool>,
 }
 
 /// Which tunnels are looked into.
@@ -87,7 +89,7 @@ pub(crate) struct Proxy {
     till: ArcSwapOption<Till>,
     metrics: Arc<Metrics>,
     money: tokio::runtime::Handle,
-    stop: watch::Sender<bool>,
+    course: Course,
     authority: Authority,
     dialer: Dialer,
     tls: Interception,
@@ -137,7 +139,7 @@ impl Proxy {
             till: ArcSwapOption::empty(),
             metrics: parts.metrics,
             money: parts.money,
-            stop: parts.stop,
+            course: Course::new(),
             authority,
             dialer,
             tls: Interception { intercept: config.tls.intercept, never },
@@ -172,6 +174,21 @@ impl Proxy {
     /// Who pays, or nobody here (M1.9).
     pub(crate) fn till(&self) -> Option<Arc<Till>> {
         self.till.load_full()
+    }
+
+    /// From now on this process pays no more. What was begun goes on with the till that it has.
+    pub(crate) fn close_till(&self) -> Option<Arc<Till>> {
+        self.till.swap(None)
+    }
+
+    /// Tells every connection how far we are on our way out.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.course.set(phase);
+    }
+
+    /// The phase of the process.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.course.watch()
     }
 
     /// The time to show: the ledger's where there is one.

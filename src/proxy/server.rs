@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Proxy;
 use super::connection::{Connection, Peer};
+use super::phase::{self, Phase};
 use super::pool::{self, Pool};
 use super::{connect, error, serving, socks, transparent};
 
@@ -57,16 +58,8 @@ impl Way {
     }
 }
 
-/// One address with a listener per worker.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    pub(crate) way: Way,
-    pub(crate) address: SocketAddr,
-    pub(crate) listeners: Vec<std::net::TcpListener>,
-}
-
 /// Binds one listener per worker on one address; port 0 is resolved by the first.
-pub(crate) fn bind(way: Way, address: SocketAddr, workers: usize) -> io::Result<Bound> {
+pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
     let mut listeners = Vec::with_capacity(workers);
     let mut bound = address;
     for _ in 0..workers {
@@ -83,30 +76,33 @@ pub(crate) fn bind(way: Way, address: SocketAddr, workers: usize) -> io::Result<
         bound = listener.local_addr()?;
         listeners.push(listener);
     }
-    Ok(Bound { way, address: bound, listeners })
+    Ok(listeners)
 }
 
-/// Runs one worker until `stop` says so, then until its connections are done or patience ends.
-pub(crate) async fn run(
-    proxy: Arc<Proxy>,
-    listeners: Vec<(Way, std::net::TcpListener)>,
-    mut stop: watch::Receiver<bool>,
-    patience: Patience,
-) -> io::Result<()> {
+/// A socket to accept from, and when.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) way: Way,
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// Runs one worker until the last phase of its entrances, then until its connections are done or patience ends.
+pub(crate) async fn run(proxy: Arc<Proxy>, entrances: Vec<Entrance>, patience: Patience) -> io::Result<()> {
     let worker = Arc::new(Worker::default());
     let mut accepting = tokio::task::JoinSet::new();
-    for (way, listener) in listeners {
+    for Entrance { way, listener, phase } in entrances {
         let listener = TcpListener::from_std(listener)?;
-        accepting.spawn(accept(proxy.clone(), worker.clone(), way, listener, stop.clone()));
+        let (proxy, worker) = (proxy.clone(), worker.clone());
+        accepting.spawn(phase::accept(listener, phase, move |stream| spawn(&proxy, &worker, way, stream)));
     }
     let mut sweep = tokio::time::interval(pool::SWEEP);
     loop {
         tokio::select! {
             _ = sweep.tick() => worker.pool.sweep(),
-            _ = stop.wait_for(|s| *s) => break,
+            ended = accepting.join_next() => if ended.is_none() { break },
         }
     }
-    while accepting.join_next().await.is_some() {}
     let stopped = Instant::now();
     while worker.open.load(Ordering::Acquire) > 0 {
         let limit = if proxy.paid_tasks() > 0 { patience.paid } else { patience.unpaid };
@@ -116,23 +112,6 @@ pub(crate) async fn run(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
-}
-
-async fn accept(proxy: Arc<Proxy>, worker: Arc<Worker>, way: Way, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|s| *s) => return,
-        };
-        match accepted {
-            Ok((stream, _)) => spawn(&proxy, &worker, way, stream),
-            Err(error) => {
-                // Out of file descriptors, or the peer left before it was accepted: neither may stop the worker.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
 }
 
 fn spawn(proxy: &Arc<Proxy>, worker: &Arc<Worker>, way: Way, stream: TcpStream) {

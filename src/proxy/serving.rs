@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use super::admission::{self, Counted};
 use super::connection::Connection;
 use super::io::AgentIo;
+use super::phase::{self, Phase};
 use super::sniff::{self, Kind};
 use super::stream::AgentStream;
 use super::upstream::{CONNECTION_WINDOW, KEEP_ALIVE, STREAM_WINDOW};
@@ -24,8 +26,13 @@ const STREAMS: u32 = 128;
 
 /// An agent that speaks to us as to a proxy: HTTP/1, or HTTP/2 with prior knowledge.
 pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
-    // A client may connect long before it asks.
-    let (kind, stream) = sniff::look(stream, true, connection.proxy.limits.idle).await;
+    let (kind, stream) = tokio::select! {
+        // What has been asked counts, however late we come to it.
+        biased;
+        // A client may connect long before it asks.
+        seen = sniff::look(stream, true, connection.proxy.limits.idle) => seen,
+        () = phase::must_end(connection.proxy.phase(), connection.asked.clone()) => return,
+    };
     match kind {
         Kind::Http2 => Box::pin(http2(connection, stream)).await,
         Kind::Http1 | Kind::Other => http1(connection, stream).await,
@@ -36,15 +43,17 @@ pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
 
 /// Serves HTTP/1.
 pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
-    let (proxy, mut stop) = (connection.proxy.clone(), connection.proxy.stop.subscribe());
+    let proxy = connection.proxy.clone();
+    let end = phase::must_end(proxy.phase(), connection.asked.clone());
     let io = AgentIo::new(stream, connection.unflushed.clone());
     let service = TowerToHyperService::new(Edge { connection, running: None });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.limits.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let done = tokio::select! {
+        biased;
         result = serving.as_mut() => Some(result),
-        _ = stop.wait_for(|s| *s) => None,
+        () = end => None,
     };
     let result = match done {
         Some(result) => result,
@@ -58,7 +67,7 @@ pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
 
 /// Serves HTTP/2. Idle connections are closed as HTTP/1 ones are.
 pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
-    let (proxy, mut stop) = (connection.proxy.clone(), connection.proxy.stop.subscribe());
+    let (proxy, mut phase) = (connection.proxy.clone(), connection.proxy.phase());
     let io = AgentIo::new(stream, connection.unflushed.clone());
     let running = Arc::new(AtomicUsize::new(0));
     let service = TowerToHyperService::new(Edge { connection, running: Some(running.clone()) });
@@ -75,7 +84,8 @@ pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
     tokio::select! {
         result = serving.as_mut() => return ended(result),
         () = idle(&running, proxy.limits.idle) => {}
-        _ = stop.wait_for(|s| *s) => {}
+        // Nothing is lost: what was asked before the other side hears of it is answered.
+        _ = phase.wait_for(|p| *p != Phase::Serving) => {}
     }
     serving.as_mut().graceful_shutdown();
     ended(serving.await);
@@ -138,10 +148,17 @@ impl tower::Service<Request<Incoming>> for Edge {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let running = Running::new(self.running.clone());
-        let answer = admission::serve(self.connection.clone(), request);
+        let connection = self.connection.clone();
+        connection.asked.store(true, Ordering::Relaxed);
         Box::pin(async move {
-            let _running = running;
-            Ok(answer.await)
+            let (proxy, http1) = (connection.proxy.clone(), running.0.is_none());
+            let opens = request.method() == Method::CONNECT;
+            let mut answer = admission::serve(connection, request).await;
+            if proxy.course.is_leaving() && http1 && !opens && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // The next request is for the process that follows.
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
         })
     }
 }

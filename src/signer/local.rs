@@ -66,10 +66,6 @@ fn sign_loop(key: &SigningKey, inbox: &mpsc::Receiver<Job>) {
 }
 
 impl Signer for LocalSigner {
-    fn kind(&self) -> &'static str {
-        "local"
-    }
-
     fn account(&self, _agent: &AgentId) -> Result<Payer, SignError> {
         Ok(self.account)
     }

@@ -19,9 +19,6 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Someone who can sign for a wallet.
 pub trait Signer: Send + Sync + 'static {
-    /// `local` or, later, `mpc`: shown in logs, metrics and the demo.
-    fn kind(&self) -> &'static str;
-
     /// The account that pays for `agent`.
     ///
     /// # Errors

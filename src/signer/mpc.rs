@@ -310,10 +310,6 @@ impl Inner {
 }
 
 impl Signer for MpcSigner {
-    fn kind(&self) -> &'static str {
-        "mpc"
-    }
-
     fn account(&self, _agent: &AgentId) -> Result<Payer, SignError> {
         Ok(self.inner.wallet.address)
     }

@@ -23,6 +23,7 @@ mod edge_tunnel;
 mod egress;
 #[cfg(feature = "failpoints")]
 mod fuzzed;
+mod handover;
 mod harness;
 mod hostile;
 mod http2;

@@ -453,7 +453,7 @@ fn m1_9_a_second_process_on_the_same_state_says_so_and_ends() {
     let till = Till::new(Setup::new(), |_| Plan::ok("sold"));
     let (failed, errors) = serve_to_end(till.program.dir(), "tollpass.yaml");
     assert!(failed, "it must not run");
-    assert!(errors.contains("ledger.lock") && errors.contains("another process"), "{errors}");
+    assert!(errors.contains("ledger.lock") && errors.contains("tollpass serve --handover"), "{errors}");
     assert_eq!(till.get("/x").status, 200, "the first one is not disturbed");
 }
 

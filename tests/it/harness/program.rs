@@ -179,7 +179,7 @@ impl Setup {
 /// A running program. Dropping it kills it.
 pub(crate) struct Program {
     setup: Setup,
-    dir: TempDir,
+    dir: Arc<TempDir>,
     child: Child,
     proxy: SocketAddr,
     admin: SocketAddr,
@@ -204,9 +204,30 @@ impl Program {
         let log = Arc::default();
         let (child, listening) = launch(&setup, dir.path(), &log);
         let (proxy, admin) = (address_in(&listening, "proxy"), address_in(&listening, "admin"));
-        let program = Self { setup, dir, child, proxy, admin, listening, log };
+        let program = Self { setup, dir: Arc::new(dir), child, proxy, admin, listening, log };
         eventually("/readyz says 200", || program.admin_get("/readyz").is_some_and(|r| r.status == 200));
         program
+    }
+
+    /// Starts another process on the same files that takes over from this one, with these further environment variables.
+    /// Returns as soon as it listens; it may not pay yet.
+    #[track_caller]
+    pub(crate) fn successor(&self, env: &[(&str, &str)]) -> Self {
+        let mut setup = self.setup.clone();
+        if !setup.args.iter().any(|a| a == "--handover") {
+            setup.args.push("--handover".into());
+        }
+        setup.env.extend(env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        let log = Arc::default();
+        let (child, listening) = launch(&setup, self.dir.path(), &log);
+        let (proxy, admin) = (address_in(&listening, "proxy"), address_in(&listening, "admin"));
+        Self { setup, dir: self.dir.clone(), child, proxy, admin, listening, log }
+    }
+
+    /// What `/readyz` says is missing; `None` if it cannot be reached.
+    pub(crate) fn missing(&self) -> Option<Vec<String>> {
+        let answer = self.admin_get("/readyz")?.json();
+        Some(answer["missing"].as_array()?.iter().filter_map(|m| Some(m.as_str()?.to_owned())).collect())
     }
 
     /// Writes the files and runs `tollpass` with these arguments to its end, in the folder of the files.
@@ -324,6 +345,11 @@ impl Program {
     pub(crate) fn kill9(&mut self) {
         let _ = kill_process(self.pid(), Signal::KILL);
         let _ = self.child.wait();
+    }
+
+    /// Stops it as a debugger would, or lets it go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        kill_process(self.pid(), if frozen { Signal::STOP } else { Signal::CONT }).unwrap();
     }
 
     /// SIGTERM; returns at once.
