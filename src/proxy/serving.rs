@@ -37,7 +37,7 @@ pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
 /// Serves HTTP/1.
 pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
     let (proxy, mut stop) = (connection.proxy.clone(), connection.proxy.stop.subscribe());
-    let io = AgentIo::new(stream, connection.unflushed.clone());
+    let io = AgentIo::new(stream, connection.unflushed.clone()).http1(proxy.limits.header);
     let service = TowerToHyperService::new(Edge { connection, running: None });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.limits.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
