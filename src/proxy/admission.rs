@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::body::{AgentBody, BodyError};
@@ -17,6 +17,17 @@ use crate::payment::Reason;
 
 /// Answers one request of an agent's connection, within the limits.
 pub(super) async fn serve(conn: Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
+    let wire = &conn.unflushed.wire;
+    if let Some(reason) = wire.begin() {
+        return error::failure(reason).map(|body| Counted { body, _running: None });
+    }
+    let connect = request.method() == Method::CONNECT;
+    let response = admitted(&conn, request).await;
+    wire.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && response.status().is_success()));
+    response
+}
+
+async fn admitted(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
     let caller = conn.caller(request.headers());
     // Who has no place may not keep one by waiting.
     let close = matches!(caller, Err(Reason::TooManyAgentConnections)) && request.version() < Version::HTTP_2;

@@ -24,12 +24,12 @@ use crate::protocol;
 use crate::treasurer::Treasurer;
 
 /// Answers one request of an agent's connection. Never fails: a failure is an answer too.
-pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
+pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
     if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         // A tunnel inside a tunnel would lead past what the outer one decided.
-        return if conn.inside.is_none() { connect::serve(&conn, request, caller).await } else { error::failure(Reason::BadRequest) };
+        return if conn.inside.is_none() { connect::serve(conn, request, caller).await } else { error::failure(Reason::BadRequest) };
     }
-    let (caller, target) = match route(&conn, &request, caller) {
+    let (caller, target) = match route(conn, &request, caller) {
         Ok(found) => found,
         Err(reason) => return error::failure(reason),
     };
@@ -38,9 +38,9 @@ pub(super) async fn serve(conn: Arc<Connection>, mut request: Request<Incoming>,
     }
     let carries_payment = protocol::carries_payment(request.headers());
     let switching = upgrade::take(&mut request);
-    let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(&conn, &request) };
-    prepare(&conn, &mut request, &target);
-    forward(&conn, &caller, &target, request, Leg { wanted, switching, carries_payment }).await
+    let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(conn, &request) };
+    prepare(conn, &mut request, &target);
+    forward(conn, &caller, &target, request, Leg { wanted, switching, carries_payment }).await
 }
 
 /// What was found out about a request before it took the form in which it is forwarded.
@@ -142,7 +142,8 @@ async fn forward(conn: &Arc<Connection>, caller: &Caller, target: &Target, reque
     let (response, added) = match sending.exchange(Request::from_parts(parts, body)).await {
         Ok(done) => done,
         Err(reason) => {
-            let response = error::failure(reason);
+            // A body that broke off because of its framing is the agent's fault.
+            let response = error::failure(conn.unflushed.wire.refusal().unwrap_or(reason));
             caller.metrics.request(response.status().as_u16());
             return response;
         }
@@ -261,8 +262,8 @@ impl Sending<'_> {
     fn keep(self, mut sender: Sender) {
         let Self { conn, key, wanted, kept: true, .. } = self else { return };
         match (wanted, &mut sender) {
-            (Wanted::Http1, Sender::Http1(_)) => conn.pin(key, sender),
-            (_, Sender::Http1(_)) => {
+            (Wanted::Http1, Sender::Http1(..)) => conn.pin(key, sender),
+            (_, Sender::Http1(..)) => {
                 // Requests of an HTTP/2 agent run side by side: this connection is free when its answer is through.
                 let worker = conn.worker.clone();
                 tokio::spawn(async move {

@@ -29,6 +29,8 @@ mod shape;
 mod sniff;
 mod socks;
 mod stream;
+#[doc(hidden)]
+pub mod strict;
 mod target;
 mod till;
 mod tls;

@@ -97,7 +97,7 @@ impl Pool {
         let opened = dialer.http(&key.1, wanted).await?;
         match &opened {
             Sender::Http2(sender) => *slot = Some(sender.clone()),
-            Sender::Http1(_) => line.single.store(true, Ordering::Relaxed),
+            Sender::Http1(..) => line.single.store(true, Ordering::Relaxed),
         }
         Ok(opened)
     }

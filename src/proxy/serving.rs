@@ -45,7 +45,7 @@ pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
 pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
     let proxy = connection.proxy.clone();
     let end = phase::must_end(proxy.phase(), connection.asked.clone());
-    let io = AgentIo::new(stream, connection.unflushed.clone());
+    let io = AgentIo::new(stream, connection.unflushed.clone()).http1(proxy.limits.header);
     let service = TowerToHyperService::new(Edge { connection, running: None });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.limits.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);

@@ -37,7 +37,10 @@ impl AgentStream {
     /// What HTTP left behind after CONNECT or an upgrade: the stream itself where the connection became it.
     pub(super) fn upgraded(upgraded: Upgraded) -> Self {
         match upgraded.downcast::<TokioIo<AgentIo<Self>>>() {
-            Ok(parts) => parts.io.into_inner().into_inner().rewound(parts.read_buf),
+            Ok(parts) => {
+                let (stream, held) = parts.io.into_inner().into_inner();
+                stream.rewound(held).rewound(parts.read_buf)
+            }
             Err(other) => Self { head: Bytes::new(), kind: AgentKind::Inner(Box::new(TokioIo::new(other))) },
         }
     }
@@ -82,8 +85,9 @@ impl SellerStream {
     /// What HTTP left behind after an upgrade.
     pub(super) fn upgraded(upgraded: Upgraded) -> Option<Self> {
         let parts = upgraded.downcast::<TokioIo<SellerIo<Self>>>().ok()?;
-        let stream = parts.io.into_inner().into_inner();
-        Some(if parts.read_buf.is_empty() { stream } else { Self::Rest(parts.read_buf, Box::new(stream)) })
+        let (stream, held) = parts.io.into_inner().into_inner();
+        let first: Bytes = [&parts.read_buf[..], &held].concat().into();
+        Some(if first.is_empty() { stream } else { Self::Rest(first, Box::new(stream)) })
     }
 }
 

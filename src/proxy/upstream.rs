@@ -15,9 +15,10 @@ use tokio_rustls::TlsConnector;
 
 use super::body::{Progress, SellerBody};
 use super::dial::Dial;
-use super::io::SellerIo;
+use super::io::{Ask, SellerIo};
 use super::shape;
 use super::stream::SellerStream;
+use super::strict::Fault;
 use super::target::Target;
 use super::tls;
 use crate::payment::Reason;
@@ -59,7 +60,7 @@ pub(super) enum Wanted {
 
 /// A ready connection to one seller.
 pub(super) enum Sender {
-    Http1(http1::SendRequest<SellerBody>),
+    Http1(http1::SendRequest<SellerBody>, Arc<Ask>),
     Http2(http2::SendRequest<SellerBody>),
 }
 
@@ -67,21 +68,21 @@ impl Sender {
     /// Waits until the exchange before is over. An error means that the connection is.
     pub(super) async fn ready(&mut self) -> hyper::Result<()> {
         match self {
-            Self::Http1(sender) => sender.ready().await,
+            Self::Http1(sender, _) => sender.ready().await,
             Self::Http2(sender) => sender.ready().await,
         }
     }
 
     pub(super) fn is_ready(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_ready(),
+            Self::Http1(sender, ask) => sender.is_ready() && !ask.is_broken(),
             Self::Http2(sender) => sender.is_ready(),
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_closed(),
+            Self::Http1(sender, ask) => sender.is_closed() || ask.is_broken(),
             Self::Http2(sender) => sender.is_closed(),
         }
     }
@@ -134,7 +135,8 @@ impl Dialer {
     }
 
     async fn http1(&self, stream: SellerStream) -> Result<Sender, Reason> {
-        let io = TokioIo::new(SellerIo::new(stream));
+        let ask = Arc::<Ask>::default();
+        let io = TokioIo::new(SellerIo::http1(stream, ask.clone(), self.header));
         let mut builder = http1::Builder::new();
         builder.max_buf_size(self.header.max(8192));
         let (sender, connection) = builder.handshake(io).await.map_err(|_| Reason::UpstreamClosed)?;
@@ -143,7 +145,7 @@ impl Dialer {
                 tracing::trace!(%error, "upstream connection ended");
             }
         });
-        Ok(Sender::Http1(sender))
+        Ok(Sender::Http1(sender, ask))
     }
 
     async fn http2(&self, stream: SellerStream) -> Result<Sender, Reason> {
@@ -175,8 +177,11 @@ impl Dialer {
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, SendError> {
         match sender {
-            Sender::Http1(sender) => {
+            Sender::Http1(sender, ask) => {
                 shape::for_http1(&mut request, target);
+                if !ask.expect(&request) {
+                    return Err(SendError::NotSent(Box::new(request)));
+                }
                 self.wait(sender.try_send_request(request), progress).await
             }
             Sender::Http2(sender) => {
@@ -234,9 +239,10 @@ pub(super) enum SendError {
 }
 
 fn classify(error: &hyper::Error) -> Reason {
+    let fault = Fault::behind(error);
     match error {
-        e if e.is_parse_too_large() => Reason::UpstreamHeaderTooLarge,
-        e if e.is_parse() => Reason::UpstreamProtocol,
+        e if e.is_parse_too_large() || fault == Some(Fault::HeadTooLarge) => Reason::UpstreamHeaderTooLarge,
+        e if e.is_parse() || fault.is_some() => Reason::UpstreamProtocol,
         _ => Reason::UpstreamClosed,
     }
 }

@@ -24,7 +24,9 @@ fn tokens() -> Setup {
 #[test]
 fn an_absolute_form_request_reaches_the_seller_in_origin_form_with_one_host() {
     let (seller, program) = (echo(), Program::start(Setup::new()));
-    let answer = program.request("GET", &seller.url("/a/b?c=d"), "Host: liar.example\r\n", b"");
+    let mut agent = program.agent();
+    agent.send(format!("GET {} HTTP/1.1\r\nHost: liar.example\r\n\r\n", seller.url("/a/b?c=d")));
+    let answer = agent.response();
     assert_eq!((answer.status, answer.text().as_str()), (200, "/a/b?c=d"));
     let head = &seller.seen()[0].head;
     assert_eq!(head.all("host").collect::<Vec<_>>(), [seller.authority()]);
