@@ -16,7 +16,7 @@ use super::{error, forward};
 use crate::payment::Reason;
 
 /// Answers one request of an agent's connection, within the limits.
-pub(super) async fn serve(conn: Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
+pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
     let caller = conn.caller(request.headers());
     // Who has no place may not keep one by waiting.
     let close = matches!(caller, Err(Reason::TooManyAgentConnections)) && request.version() < Version::HTTP_2;

@@ -13,7 +13,7 @@ use super::agent::{self, Caller};
 use super::io::Unflushed;
 use super::pool::Route;
 use super::server::Worker;
-use super::target::Target;
+use super::target::{Place, Target};
 use super::upstream::Sender;
 use crate::agents::Tokens;
 use crate::payment::{AgentId, Reason};
@@ -61,6 +61,8 @@ pub(super) struct Connection {
     pub(super) inside: Option<Inside>,
     pub(super) unflushed: Arc<Unflushed>,
     pinned: Mutex<Option<(Route, Sender)>>,
+    /// Where the last request went.
+    place: Mutex<Option<Place>>,
     /// The last answers of the compiled policy table, for this policy epoch.
     judged: Mutex<Option<(u64, AgentId, Target, Judged)>>,
     /// The last caller, for these credentials, tokens and policy.
@@ -96,9 +98,20 @@ impl Connection {
             inside,
             unflushed: Arc::default(),
             pinned: Mutex::default(),
+            place: Mutex::default(),
             judged: Mutex::default(),
             caller: Mutex::default(),
         })
+    }
+
+    /// Where a request goes: `find` is given where the one before went.
+    pub(super) fn place(&self, find: impl FnOnce(Option<&Place>) -> Result<Place, Reason>) -> Result<Place, Reason> {
+        let mut last = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = find(last.as_ref())?;
+        if last.as_ref().is_none_or(|last| last.target != found.target) {
+            *last = Some(found.clone());
+        }
+        Ok(found)
     }
 
     /// Who is calling: inside a tunnel, who opened it.
@@ -111,19 +124,21 @@ impl Connection {
 
     /// Checked anew when the credentials, the token file or the policy changed.
     fn identify(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
-        let tokens = self.proxy.tokens.as_ref().map(|t| t.load_full());
+        let tokens = self.proxy.tokens.as_ref().map(|t| t.load());
         let epoch = self.proxy.policy.load().epoch();
         let given = headers.get(PROXY_AUTHORIZATION);
         let mut cached = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(((header, seen, at), caller)) = &*cached
             && header.as_ref() == given
             && *at == epoch
-            && seen.as_ref().map(Arc::as_ptr) == tokens.as_ref().map(Arc::as_ptr)
+            && seen.as_ref().map(Arc::as_ptr) == tokens.as_deref().map(Arc::as_ptr)
         {
             return Ok(caller.clone());
         }
         let caller = agent::identify(&self.proxy, headers, &self.peer, cached.as_ref().map(|(_, before)| before))?;
-        *cached = Some(((given.cloned(), tokens, epoch), caller.clone()));
+        // Copied: a part of the read buffer would keep all of it.
+        let given = given.and_then(|g| HeaderValue::from_bytes(g.as_bytes()).ok());
+        *cached = Some(((given, tokens.as_deref().cloned(), epoch), caller.clone()));
         Ok(caller)
     }
 

@@ -4,13 +4,12 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 
 use super::admission::{self, Counted};
 use super::connection::Connection;
@@ -38,7 +37,7 @@ pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
 pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
     let (proxy, mut stop) = (connection.proxy.clone(), connection.proxy.stop.subscribe());
     let io = AgentIo::new(stream, connection.unflushed.clone());
-    let service = TowerToHyperService::new(Edge { connection, running: None });
+    let service = Edge { connection, running: None };
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.limits.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
@@ -61,7 +60,7 @@ pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
     let (proxy, mut stop) = (connection.proxy.clone(), connection.proxy.stop.subscribe());
     let io = AgentIo::new(stream, connection.unflushed.clone());
     let running = Arc::new(AtomicUsize::new(0));
-    let service = TowerToHyperService::new(Edge { connection, running: Some(running.clone()) });
+    let service = Edge { connection, running: Some(running.clone()) };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -100,7 +99,7 @@ async fn idle(running: &AtomicUsize, patience: std::time::Duration) {
     }
 }
 
-/// One connection's requests as a `tower` service: the whole edge can be driven without a socket.
+/// One connection's requests.
 struct Edge {
     connection: Arc<Connection>,
     /// Requests that run, where the connection does not end with its one request.
@@ -127,27 +126,33 @@ impl Drop for Running {
     }
 }
 
-impl tower::Service<Request<Incoming>> for Edge {
+/// One request to its answer. One future for all requests: what only some of them meet is boxed where it begins.
+async fn answer(connection: Arc<Connection>, running: Running, request: Request<Incoming>) -> Result<Response<Counted>, Infallible> {
+    let answer = admission::serve(&connection, request).await;
+    drop(running);
+    Ok(answer)
+}
+
+impl Service<Request<Incoming>> for Edge {
     type Response = Response<Counted>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let running = Running::new(self.running.clone());
-        let answer = admission::serve(self.connection.clone(), request);
-        Box::pin(async move {
-            let _running = running;
-            Ok(answer.await)
-        })
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(answer(self.connection.clone(), Running::new(self.running.clone()), request))
     }
 }
 
-impl Clone for Edge {
-    fn clone(&self) -> Self {
-        Self { connection: self.connection.clone(), running: self.running.clone() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_request_allocates_stays_small() {
+        fn size<F: Future>(_: impl Fn(Arc<Connection>, Running, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(answer);
+        assert!(size <= 2560, "{size}: box what only some requests meet");
     }
 }
