@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
@@ -60,7 +61,9 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) inside: Option<Inside>,
     pub(super) unflushed: Arc<Unflushed>,
-    pinned: Mutex<Option<(Route, Sender)>>,
+    pinned: Mutex<Option<Pinned>>,
+    /// The worker looks at this connection from time to time.
+    watched: AtomicBool,
     /// Where the last request went.
     place: Mutex<Option<Place>>,
     /// The last answers of the compiled policy table, for this policy epoch.
@@ -75,6 +78,17 @@ struct Judged {
     connects: bool,
     payable: bool,
 }
+
+/// An upstream connection that waits for this connection's next request.
+struct Pinned {
+    key: Route,
+    sender: Sender,
+    /// In ticks of [`Resting`].
+    since: u32,
+}
+
+/// An agent that thinks for longer than this many ticks does without a connection of its own to the seller.
+const REST: u32 = 2;
 
 /// What the identity of a caller depends on.
 type Credentials = (Option<HeaderValue>, Option<Arc<Tokens>>, u64);
@@ -98,6 +112,7 @@ impl Connection {
             inside,
             unflushed: Arc::default(),
             pinned: Mutex::default(),
+            watched: AtomicBool::new(false),
             place: Mutex::default(),
             judged: Mutex::default(),
             caller: Mutex::default(),
@@ -171,28 +186,44 @@ impl Connection {
     }
 
     /// Keeps an upstream connection for the next request; a pinned one to another seller goes to the pool.
-    pub(super) fn pin(&self, key: Route, sender: Sender) {
-        let previous = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).replace((key, sender));
-        if let Some((key, sender)) = previous {
-            self.worker.pool.put(key, sender);
+    pub(super) fn pin(self: &Arc<Self>, key: Route, sender: Sender) {
+        let pinned = Pinned { key, sender, since: self.worker.resting.now() };
+        let previous = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).replace(pinned);
+        if let Some(previous) = previous {
+            self.worker.pool.put(previous.key, previous.sender);
+        }
+        // Looked at before it is written: this happens for every request.
+        if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
+            self.worker.resting.watch(self);
+        }
+    }
+
+    /// Gives a pinned connection back that waited for long enough. False when there is nothing more to look at.
+    pub(super) fn rest(&self, now: u32) -> bool {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        match pinned.take_if(|p| now.wrapping_sub(p.since) >= REST && (p.sender.is_ready() || p.sender.is_closed())) {
+            Some(idle) => {
+                self.worker.pool.put(idle.key, idle.sender);
+                self.watched.store(false, Ordering::Relaxed);
+                false
+            }
+            // In use, or not yet idle for long.
+            None => true,
         }
     }
 
     /// The pinned connection, if it leads there.
     pub(super) fn unpin(&self, key: &Route) -> Option<Sender> {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*pinned {
-            Some((k, _)) if k == key => pinned.take().map(|(_, sender)| sender),
-            _ => None,
-        }
+        pinned.take_if(|p| p.key == *key).map(|p| p.sender)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         let pinned = self.pinned.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((key, sender)) = pinned {
-            self.worker.pool.put(key, sender);
+        if let Some(pinned) = pinned {
+            self.worker.pool.put(pinned.key, pinned.sender);
         }
     }
 }

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 
 use super::Proxy;
 use super::connection::{Connection, Peer};
-use super::pool::{self, Pool};
+use super::pool::{self, Pool, Resting};
 use super::{connect, error, serving, socks, transparent};
 
 /// What the connections of one worker share.
 #[derive(Default)]
 pub(super) struct Worker {
     pub(super) pool: Pool,
+    pub(super) resting: Resting,
     /// Connections and tunnels that drain waits for.
     pub(super) open: Arc<AtomicUsize>,
 }
@@ -102,7 +103,10 @@ pub(crate) async fn run(
     let mut sweep = tokio::time::interval(pool::SWEEP);
     loop {
         tokio::select! {
-            _ = sweep.tick() => worker.pool.sweep(),
+            _ = sweep.tick() => {
+                worker.resting.tick();
+                worker.pool.sweep();
+            }
             _ = stop.wait_for(|s| *s) => break,
         }
     }
