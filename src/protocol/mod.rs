@@ -98,7 +98,7 @@ pub fn carries_payment(headers: &HeaderMap) -> bool {
         let scheme = value.as_bytes().trim_ascii_start().split(u8::is_ascii_whitespace).next().unwrap_or_default();
         PAYMENT_SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known))
     };
-    PAYMENT_HEADERS.iter().any(|name| headers.contains_key(*name)) || headers.get_all(AUTHORIZATION).iter().any(scheme_pays)
+    headers.keys().any(|name| PAYMENT_HEADERS.contains(&name.as_str())) || headers.get_all(AUTHORIZATION).iter().any(scheme_pays)
 }
 
 /// The one header that turns the repeated request into a paid one; the value is marked sensitive.

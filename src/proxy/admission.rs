@@ -16,13 +16,13 @@ use super::{error, forward};
 use crate::payment::Reason;
 
 /// Answers one request of an agent's connection, within the limits.
-pub(super) async fn serve(conn: Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
+pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
     let wire = &conn.unflushed.wire;
     if let Some(reason) = wire.begin() {
         return error::failure(reason).map(|body| Counted { body, _running: None });
     }
     let connect = request.method() == Method::CONNECT;
-    let response = admitted(&conn, request).await;
+    let response = admitted(conn, request).await;
     wire.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && response.status().is_success()));
     response
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
@@ -14,7 +14,7 @@ use super::agent::{self, Caller};
 use super::io::Unflushed;
 use super::pool::Route;
 use super::server::Worker;
-use super::target::Target;
+use super::target::{Place, Target};
 use super::upstream::Sender;
 use crate::agents::Tokens;
 use crate::payment::{AgentId, Reason};
@@ -63,7 +63,11 @@ pub(super) struct Connection {
     pub(super) unflushed: Arc<Unflushed>,
     /// True from the first request on.
     pub(super) asked: Arc<AtomicBool>,
-    pinned: Mutex<Option<(Route, Sender)>>,
+    pinned: Mutex<Option<Pinned>>,
+    /// The worker looks at this connection from time to time.
+    watched: AtomicBool,
+    /// Where the last request went.
+    place: Mutex<Option<Place>>,
     /// The last answers of the compiled policy table, for this policy epoch.
     judged: Mutex<Option<(u64, AgentId, Target, Judged)>>,
     /// The last caller, for these credentials, tokens and policy.
@@ -76,6 +80,17 @@ struct Judged {
     connects: bool,
     payable: bool,
 }
+
+/// An upstream connection that waits for this connection's next request.
+struct Pinned {
+    key: Route,
+    sender: Sender,
+    /// In ticks of [`Resting`].
+    since: u32,
+}
+
+/// An agent that thinks for longer than this many ticks does without a connection of its own to the seller.
+const REST: u32 = 2;
 
 /// What the identity of a caller depends on.
 type Credentials = (Option<HeaderValue>, Option<Arc<Tokens>>, u64);
@@ -100,9 +115,21 @@ impl Connection {
             unflushed: Arc::default(),
             asked: Arc::default(),
             pinned: Mutex::default(),
+            watched: AtomicBool::new(false),
+            place: Mutex::default(),
             judged: Mutex::default(),
             caller: Mutex::default(),
         })
+    }
+
+    /// Where a request goes: `find` is given where the one before went.
+    pub(super) fn place(&self, find: impl FnOnce(Option<&Place>) -> Result<Place, Reason>) -> Result<Place, Reason> {
+        let mut last = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = find(last.as_ref())?;
+        if last.as_ref().is_none_or(|last| last.target != found.target) {
+            *last = Some(found.clone());
+        }
+        Ok(found)
     }
 
     /// Who is calling: inside a tunnel, who opened it.
@@ -115,19 +142,21 @@ impl Connection {
 
     /// Checked anew when the credentials, the token file or the policy changed.
     fn identify(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
-        let tokens = self.proxy.tokens.as_ref().map(|t| t.load_full());
+        let tokens = self.proxy.tokens.as_ref().map(|t| t.load());
         let epoch = self.proxy.policy.load().epoch();
         let given = headers.get(PROXY_AUTHORIZATION);
         let mut cached = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(((header, seen, at), caller)) = &*cached
             && header.as_ref() == given
             && *at == epoch
-            && seen.as_ref().map(Arc::as_ptr) == tokens.as_ref().map(Arc::as_ptr)
+            && seen.as_ref().map(Arc::as_ptr) == tokens.as_deref().map(Arc::as_ptr)
         {
             return Ok(caller.clone());
         }
         let caller = agent::identify(&self.proxy, headers, &self.peer, cached.as_ref().map(|(_, before)| before))?;
-        *cached = Some(((given.cloned(), tokens, epoch), caller.clone()));
+        // Copied: a part of the read buffer would keep all of it.
+        let given = given.and_then(|g| HeaderValue::from_bytes(g.as_bytes()).ok());
+        *cached = Some(((given, tokens.as_deref().cloned(), epoch), caller.clone()));
         Ok(caller)
     }
 
@@ -160,28 +189,44 @@ impl Connection {
     }
 
     /// Keeps an upstream connection for the next request; a pinned one to another seller goes to the pool.
-    pub(super) fn pin(&self, key: Route, sender: Sender) {
-        let previous = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).replace((key, sender));
-        if let Some((key, sender)) = previous {
-            self.worker.pool.put(key, sender);
+    pub(super) fn pin(self: &Arc<Self>, key: Route, sender: Sender) {
+        let pinned = Pinned { key, sender, since: self.worker.resting.now() };
+        let previous = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).replace(pinned);
+        if let Some(previous) = previous {
+            self.worker.pool.put(previous.key, previous.sender);
+        }
+        // Looked at before it is written: this happens for every request.
+        if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
+            self.worker.resting.watch(self);
+        }
+    }
+
+    /// Gives a pinned connection back that waited for long enough. False when there is nothing more to look at.
+    pub(super) fn rest(&self, now: u32) -> bool {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        match pinned.take_if(|p| now.wrapping_sub(p.since) >= REST && (p.sender.is_ready() || p.sender.is_closed())) {
+            Some(idle) => {
+                self.worker.pool.put(idle.key, idle.sender);
+                self.watched.store(false, Ordering::Relaxed);
+                false
+            }
+            // In use, or not yet idle for long.
+            None => true,
         }
     }
 
     /// The pinned connection, if it leads there.
     pub(super) fn unpin(&self, key: &Route) -> Option<Sender> {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*pinned {
-            Some((k, _)) if k == key => pinned.take().map(|(_, sender)| sender),
-            _ => None,
-        }
+        pinned.take_if(|p| p.key == *key).map(|p| p.sender)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         let pinned = self.pinned.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((key, sender)) = pinned {
-            self.worker.pool.put(key, sender);
+        if let Some(pinned) = pinned {
+            self.worker.pool.put(pinned.key, pinned.sender);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The unpaid path: normalise, send, stream back. Only a 402 leaves it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue, LOCATION};
-use http::uri::Authority;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{HOST, LOCATION};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
 
@@ -15,7 +15,7 @@ use super::connection::{Connection, Towards};
 use super::paywall::{self, Repeatable};
 use super::pool::Route;
 use super::replay::Replay;
-use super::target::{Target, absolute_target, host_target, resolve_location, split_authority};
+use super::target::{Place, Target, host_target, resolve_location};
 use super::upgrade::{self, Switching};
 use super::upstream::{SendError, Sender, Wanted};
 use super::{connect, error, headers, shape};
@@ -27,9 +27,12 @@ use crate::treasurer::Treasurer;
 pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
     if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         // A tunnel inside a tunnel would lead past what the outer one decided.
-        return if conn.inside.is_none() { connect::serve(conn, request, caller).await } else { error::failure(Reason::BadRequest) };
+        if conn.inside.is_some() {
+            return error::failure(Reason::BadRequest);
+        }
+        return Box::pin(connect::serve(conn, request, caller)).await;
     }
-    let (caller, target) = match route(conn, &request, caller) {
+    let (caller, place) = match route(conn, &request, caller) {
         Ok(found) => found,
         Err(reason) => return error::failure(reason),
     };
@@ -39,8 +42,8 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
     let carries_payment = protocol::carries_payment(request.headers());
     let switching = upgrade::take(&mut request);
     let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(conn, &request) };
-    prepare(conn, &mut request, &target);
-    forward(conn, &caller, &target, request, Leg { wanted, switching, carries_payment }).await
+    prepare(conn, &mut request, &place);
+    forward(conn, &caller, &place.target, request, Leg { wanted, switching, carries_payment }).await
 }
 
 /// What was found out about a request before it took the form in which it is forwarded.
@@ -61,48 +64,26 @@ fn wanted(conn: &Connection, request: &Request<Incoming>) -> Wanted {
 }
 
 /// Who asks, and what for. Inside a tunnel both were decided when it was opened.
-fn route(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, Reason>) -> Result<(Caller, Target), Reason> {
-    let target = match conn.inside.as_ref().map(|inside| &inside.towards) {
-        None => absolute_target(request.uri())?,
-        Some(Towards::Fixed(target)) => target.clone(),
-        Some(Towards::Host { port }) => host_target(request.uri(), request.headers(), *port)?,
+fn route(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, Reason>) -> Result<(Caller, Place), Reason> {
+    let place = match conn.inside.as_ref().map(|inside| &inside.towards) {
+        None => conn.place(|last| Place::absolute(request.uri(), last))?,
+        Some(Towards::Fixed(target)) => conn.place(|last| last.map_or_else(|| Place::new(target.clone()), |last| Ok(last.clone())))?,
+        Some(Towards::Host { port }) => Place::new(host_target(request.uri(), request.headers(), *port)?)?,
     };
     if conn.inside.is_some() {
-        check_inner_host(request, &target)?;
+        place.check_inner(request.uri(), request.headers())?;
     }
     let caller = caller?;
-    conn.permitted(&caller, &target)?;
-    Ok((caller, target))
-}
-
-/// Inside a tunnel the CONNECT authority decides; an inner Host or absolute form that names another one is refused.
-fn check_inner_host(request: &Request<Incoming>, target: &Target) -> Result<(), Reason> {
-    let same = |authority: &Authority| {
-        split_authority(authority).is_ok_and(|(host, port)| {
-            let default = if target.https { 443 } else { 80 };
-            host == target.host && (port.unwrap_or(default) == target.port || port.is_none())
-        })
-    };
-    if let Some(authority) = request.uri().authority()
-        && !same(authority)
-    {
-        return Err(Reason::Misdirected);
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => Ok(()),
-        (Some(_), Some(_)) => Err(Reason::BadRequest),
-        (Some(host), None) => match host.to_str().ok().and_then(|h| h.parse::<Authority>().ok()) {
-            Some(authority) if same(&authority) => Ok(()),
-            _ => Err(Reason::Misdirected),
-        },
-    }
+    conn.permitted(&caller, &place.target)?;
+    Ok((caller, place))
 }
 
 /// Origin-form, one Host from the target, no hop-by-hop fields.
-fn prepare(conn: &Connection, request: &mut Request<Incoming>, target: &Target) {
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+fn prepare(conn: &Connection, request: &mut Request<Incoming>, place: &Place) {
+    if request.uri().authority().is_some() {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    }
     let many = request.version() == Version::HTTP_2;
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
@@ -110,8 +91,8 @@ fn prepare(conn: &Connection, request: &mut Request<Incoming>, target: &Target) 
     if many {
         shape::join_cookies(headers);
     }
-    if let Ok(host) = HeaderValue::try_from(target.authority()) {
-        headers.insert(HOST, host);
+    if !headers.get_all(HOST).iter().eq([&place.host]) {
+        headers.insert(HOST, place.host.clone());
     }
 }
 
@@ -138,7 +119,7 @@ async fn forward(conn: &Arc<Connection>, caller: &Caller, target: &Target, reque
         repeatable.copy = Some((parts.headers.clone(), None));
     }
     let key = (caller.agent.clone(), target.clone());
-    let sending = Sending { conn, key, wanted, kept: switching.is_none(), progress: progress.as_deref(), arrived };
+    let sending = Sending { conn, key, repeatable: &repeatable, kept: switching.is_none(), progress: progress.as_deref(), arrived };
     let (response, added) = match sending.exchange(Request::from_parts(parts, body)).await {
         Ok(done) => done,
         Err(reason) => {
@@ -171,7 +152,7 @@ async fn respond(
         return response.map(|_| AgentBody::Empty);
     }
     if response.status() == StatusCode::PAYMENT_REQUIRED {
-        return paywall::answer(conn, caller, target, request, response).await;
+        return Box::pin(paywall::answer(conn, caller, target, request, response)).await;
     }
     if response.status().is_redirection()
         && let Some(till) = conn.proxy.till().filter(|till| till.treasurer.redirects().any())
@@ -196,7 +177,7 @@ fn follow_free_hop(treasurer: &Treasurer, caller: &Caller, target: &Target, uri:
 struct Sending<'a> {
     conn: &'a Arc<Connection>,
     key: Route,
-    wanted: Wanted,
+    repeatable: &'a Repeatable,
     /// Whether the connection may serve another request afterwards.
     kept: bool,
     progress: Option<&'a Progress>,
@@ -212,7 +193,7 @@ impl Sending<'_> {
         let target = &self.key.1;
         let mut waited = Duration::ZERO;
         if let Some(mut sender) = self.take_ready().await {
-            let spare = spare(&request);
+            let spare = self.spare(&request);
             let sent = Instant::now();
             request = match (dialer.exchange(&mut sender, target, request, self.progress).await, spare) {
                 (Ok(response), _) => {
@@ -221,16 +202,17 @@ impl Sending<'_> {
                     return Ok((response, added));
                 }
                 (Err(SendError::NotSent(unsent)), _) => *unsent,
-                (Err(SendError::Failed(Reason::UpstreamClosed)), Some(spare)) => spare,
+                (Err(SendError::Failed(Reason::UpstreamClosed)), Some(headers)) => self.again(&headers),
                 (Err(SendError::Failed(reason)), _) => return Err(reason),
             };
             self.conn.worker.pool.forget(&self.key);
             waited += sent.elapsed();
         }
         let sent = Instant::now();
-        let mut sender = match self.wanted {
-            Wanted::Http1 => dialer.http(target, Wanted::Http1).await?,
-            wanted => self.conn.worker.pool.shared(dialer, &self.key, wanted).await?,
+        // Boxed: a new connection is rare beside a request, and takes much more state.
+        let mut sender = match self.repeatable.wanted {
+            Wanted::Http1 => Box::pin(dialer.http(target, Wanted::Http1)).await?,
+            wanted => Box::pin(self.conn.worker.pool.shared(dialer, &self.key, wanted)).await?,
         };
         match dialer.exchange(&mut sender, target, request, self.progress).await {
             Ok(response) => {
@@ -246,7 +228,7 @@ impl Sending<'_> {
     /// A connection that was used before, if there is one.
     async fn take_ready(&self) -> Option<Sender> {
         let pool = &self.conn.worker.pool;
-        if self.wanted != Wanted::Http1 {
+        if self.repeatable.wanted != Wanted::Http1 {
             return pool.open(&self.key).await;
         }
         if let Some(mut sender) = self.conn.unpin(&self.key) {
@@ -260,10 +242,10 @@ impl Sending<'_> {
 
     /// Leaves the connection where the next request finds it.
     fn keep(self, mut sender: Sender) {
-        let Self { conn, key, wanted, kept: true, .. } = self else { return };
-        match (wanted, &mut sender) {
-            (Wanted::Http1, Sender::Http1(..)) => conn.pin(key, sender),
-            (_, Sender::Http1(..)) => {
+        let Self { conn, key, repeatable, kept: true, .. } = self else { return };
+        match (repeatable.wanted, &mut sender) {
+            (Wanted::Http1, Sender::Http1(_)) => conn.pin(key, sender),
+            (_, Sender::Http1(_)) => {
                 // Requests of an HTTP/2 agent run side by side: this connection is free when its answer is through.
                 let worker = conn.worker.clone();
                 tokio::spawn(async move {
@@ -276,17 +258,25 @@ impl Sending<'_> {
             (_, Sender::Http2(_)) => {}
         }
     }
-}
 
-/// A second copy of a request that may be sent twice without asking.
-fn spare(request: &Request<SellerBody>) -> Option<Request<SellerBody>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !safe || !matches!(request.body(), SellerBody::Empty) {
-        return None;
+    /// The headers of a request that may be sent twice without asking; copied only if they are not kept already.
+    fn spare(&self, request: &Request<SellerBody>) -> Option<Cow<'_, HeaderMap>> {
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if !safe || !matches!(request.body(), SellerBody::Empty) {
+            return None;
+        }
+        Some(match &self.repeatable.copy {
+            Some((kept, _)) => Cow::Borrowed(kept),
+            None => Cow::Owned(request.headers().clone()),
+        })
     }
-    let mut copy = Request::new(SellerBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+
+    /// The same request without a body.
+    fn again(&self, headers: &HeaderMap) -> Request<SellerBody> {
+        let mut copy = Request::new(SellerBody::Empty);
+        *copy.method_mut() = self.repeatable.method.clone();
+        *copy.uri_mut() = self.repeatable.uri.clone();
+        *copy.headers_mut() = headers.clone();
+        copy
+    }
 }

@@ -17,12 +17,70 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+const CONNECTION_AT: usize = 0;
+const TE_AT: usize = 5;
+const UPGRADE_AT: usize = 8;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// What a head holds that is not simply passed on, found in one pass over the names: most heads hold next to nothing of it, and
+/// looking each name up would cost more than the rest of a request's hygiene.
+struct Found {
+    /// Bits by place in [`HOP_BY_HOP`].
+    hop_by_hop: u16,
+    expect: bool,
+    ours: bool,
+    proxy_status: bool,
+    alt_svc: bool,
+}
+
+impl Found {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self { hop_by_hop: 0, expect: false, ours: false, proxy_status: false, alt_svc: false };
+        for name in headers.keys() {
+            let place = match name.as_str() {
+                "connection" => CONNECTION_AT,
+                "keep-alive" => 1,
+                "proxy-connection" => 2,
+                "proxy-authenticate" => 3,
+                "proxy-authorization" => 4,
+                "te" => TE_AT,
+                "trailer" => 6,
+                "transfer-encoding" => 7,
+                "upgrade" => UPGRADE_AT,
+                "expect" => {
+                    found.expect = true;
+                    continue;
+                }
+                "alt-svc" => {
+                    found.alt_svc = true;
+                    continue;
+                }
+                "proxy-status" => {
+                    found.proxy_status = true;
+                    continue;
+                }
+                name => {
+                    found.ours |= name.starts_with("tollpass-");
+                    continue;
+                }
+            };
+            found.hop_by_hop |= 1 << place;
+        }
+        found
+    }
+
+    const fn has(&self, place: usize) -> bool {
+        self.hop_by_hop & (1 << place) != 0
+    }
+}
+
 /// Removes what belongs to one connection only. A field named by `Connection` goes too, except the ones that frame the message.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+fn strip_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
+    if found.hop_by_hop == 0 {
+        return;
+    }
+    if found.has(CONNECTION_AT) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
@@ -35,27 +93,29 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
-/// `Tollpass-*` belongs to us: a seller may not forge it and does not get to see it (S19).
-fn strip_ours(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| name.as_str().starts_with("tollpass-")) {
-        let ours: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with("tollpass-")).cloned().collect();
-        for name in ours {
+    for (place, name) in HOP_BY_HOP.iter().enumerate() {
+        if found.has(place) {
             headers.remove(name);
         }
     }
 }
 
+/// `Tollpass-*` belongs to us: a seller may not forge it and does not get to see it (S19).
+fn strip_ours(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with("tollpass-")).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
 /// Makes an agent's request fit for the seller. `Proxy-Authorization` goes even inside tunnels, where Deno leaks it.
 pub(super) fn clean_request(headers: &mut HeaderMap, via: &HeaderValue) {
+    let found = Found::of(headers);
     // We read trailers, so a seller may send them if the agent does too (RFC 9110 §10.1.4); gRPC insists.
-    let trailers = headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.split(',').any(|t| t.trim() == "trailers")));
-    let switch = upgrade(headers);
-    strip_hop_by_hop(headers);
+    let trailers =
+        found.has(TE_AT) && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.split(',').any(|t| t.trim() == "trailers")));
+    let switch = if found.has(UPGRADE_AT) { upgrade(headers) } else { None };
+    strip_hop_by_hop(headers, &found);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.append(CONNECTION, HeaderValue::from_static("te"));
@@ -65,8 +125,12 @@ pub(super) fn clean_request(headers: &mut HeaderMap, via: &HeaderValue) {
         headers.insert(UPGRADE, protocol);
     }
     // The expectation was answered when the body was first read; hyper sends the body without waiting.
-    headers.remove(EXPECT);
-    strip_ours(headers);
+    if found.expect {
+        headers.remove(EXPECT);
+    }
+    if found.ours {
+        strip_ours(headers);
+    }
     headers.append(VIA, via.clone());
 }
 
@@ -81,11 +145,16 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Makes a seller's answer fit for the agent.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    // It would lead the agent around the proxy, to a port or a protocol that nobody looks into (RFC 7838).
-    headers.remove(ALT_SVC);
-    strip_ours(headers);
-    if headers.contains_key(PROXY_STATUS) {
+    let found = Found::of(headers);
+    strip_hop_by_hop(headers, &found);
+    if found.alt_svc {
+        // It would lead the agent around the proxy, to a port or a protocol that nobody looks into (RFC 7838).
+        headers.remove(ALT_SVC);
+    }
+    if found.ours {
+        strip_ours(headers);
+    }
+    if found.proxy_status {
         // A member may be a token or a quoted string, and its parameters may hold any byte (RFC 9209 §2).
         let ours = |member: &[u8]| {
             let name = member.trim_ascii_start();
@@ -151,6 +220,15 @@ mod tests {
             let mut h = map(&[("connection", connection), ("upgrade", upgrade)]);
             clean_request(&mut h, &HeaderValue::from_static("1.1 tollpass-1"));
             assert!(!h.contains_key(UPGRADE) && !h.contains_key(CONNECTION), "{connection} {upgrade}");
+        }
+    }
+
+    #[test]
+    fn every_hop_by_hop_field_is_found_at_its_place() {
+        for (place, name) in HOP_BY_HOP.iter().enumerate() {
+            let mut h = HeaderMap::new();
+            h.insert(name, HeaderValue::from_static("x"));
+            assert!(Found::of(&h).has(place), "{name}");
         }
     }
 

@@ -1,13 +1,14 @@
 //! Connections of one worker that wait for the next request, by agent and target: never shared between agents.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2;
 
 use super::body::SellerBody;
+use super::connection::Connection;
 use super::target::Target;
 use super::upstream::{Dialer, Sender, Wanted};
 use crate::payment::{AgentId, Reason};
@@ -21,8 +22,33 @@ const PER_TARGET: usize = 8;
 /// Sellers close idle connections themselves; older ones are rarely worth a try.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// The pool is looked through this often.
-pub(super) const SWEEP: Duration = Duration::from_secs(10);
+/// The pool and what is pinned are looked through this often.
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
+
+/// The connections of one worker with something pinned. The clock is a count of looks: noting the time costs a request nothing.
+#[derive(Default)]
+pub(super) struct Resting {
+    now: AtomicU32,
+    watched: Mutex<Vec<Weak<Connection>>>,
+}
+
+impl Resting {
+    pub(super) fn now(&self) -> u32 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn watch(&self, connection: &Arc<Connection>) {
+        lock(&self.watched).push(Arc::downgrade(connection));
+    }
+
+    /// One look at all of them.
+    pub(super) fn tick(&self) {
+        let now = self.now.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let mut watched = std::mem::take(&mut *lock(&self.watched));
+        watched.retain(|connection| connection.upgrade().is_some_and(|c| c.rest(now)));
+        lock(&self.watched).append(&mut watched);
+    }
+}
 
 /// See the module documentation.
 #[derive(Default)]

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use super::Proxy;
 use super::connection::{Connection, Peer};
 use super::phase::{self, Phase};
-use super::pool::{self, Pool};
+use super::pool::{self, Pool, Resting};
 use super::{connect, error, serving, socks, transparent};
 
 /// What the connections of one worker share.
 #[derive(Default)]
 pub(super) struct Worker {
     pub(super) pool: Pool,
+    pub(super) resting: Resting,
     /// Connections and tunnels that drain waits for.
     pub(super) open: Arc<AtomicUsize>,
 }
@@ -99,7 +100,10 @@ pub(crate) async fn run(proxy: Arc<Proxy>, entrances: Vec<Entrance>, patience: P
     let mut sweep = tokio::time::interval(pool::SWEEP);
     loop {
         tokio::select! {
-            _ = sweep.tick() => worker.pool.sweep(),
+            _ = sweep.tick() => {
+                worker.resting.tick();
+                worker.pool.sweep();
+            }
             ended = accepting.join_next() => if ended.is_none() { break },
         }
     }

@@ -137,6 +137,19 @@ impl Drop for Running {
     }
 }
 
+/// One request to its answer. One future for all requests: what only some of them meet is boxed where it begins.
+async fn answer(connection: Arc<Connection>, running: Running, request: Request<Incoming>) -> Result<Response<Counted>, Infallible> {
+    connection.asked.store(true, Ordering::Relaxed);
+    let (opens, http1) = (request.method() == Method::CONNECT, running.0.is_none());
+    let mut answer = admission::serve(&connection, request).await;
+    if connection.proxy.course.is_leaving() && http1 && !opens && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // The next request is for the process that follows.
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    drop(running);
+    Ok(answer)
+}
+
 impl tower::Service<Request<Incoming>> for Edge {
     type Response = Response<Counted>;
     type Error = Infallible;
@@ -147,24 +160,26 @@ impl tower::Service<Request<Incoming>> for Edge {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let running = Running::new(self.running.clone());
-        let connection = self.connection.clone();
-        connection.asked.store(true, Ordering::Relaxed);
-        Box::pin(async move {
-            let (proxy, http1) = (connection.proxy.clone(), running.0.is_none());
-            let opens = request.method() == Method::CONNECT;
-            let mut answer = admission::serve(connection, request).await;
-            if proxy.course.is_leaving() && http1 && !opens && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                // The next request is for the process that follows.
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(answer)
-        })
+        Box::pin(answer(self.connection.clone(), Running::new(self.running.clone()), request))
     }
 }
 
 impl Clone for Edge {
     fn clone(&self) -> Self {
         Self { connection: self.connection.clone(), running: self.running.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_request_allocates_stays_small() {
+        fn size<F: Future>(_: impl Fn(Arc<Connection>, Running, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(answer);
+        assert!(size <= 2560, "{size}: box what only some requests meet");
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -121,7 +121,12 @@ impl AsyncRead for SellerStream {
 
 fn give(from: &mut Bytes, buf: &mut ReadBuf<'_>) {
     let n = from.len().min(buf.remaining());
-    buf.put_slice(&from.split_to(n));
+    buf.put_slice(&from[..n]);
+    from.advance(n);
+    if from.is_empty() {
+        // An empty slice would keep the memory of what was read.
+        *from = Bytes::new();
+    }
 }
 
 /// `AsyncWrite` by handing each call to the stream beneath: one arm for each kind, which binds a `&mut` to it.

@@ -1,7 +1,7 @@
 //! Where a request goes, read from the one place that decides: the request line or the CONNECT authority.
 
-use http::header::HOST;
-use http::uri::Authority;
+use http::header::{HOST, HeaderValue};
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Uri};
 
 use crate::payment::Reason;
@@ -25,6 +25,62 @@ impl Target {
     /// Absolute URL of a path on this target.
     pub(super) fn url(&self, path_and_query: &str) -> String {
         format!("{}://{}{path_and_query}", if self.https { "https" } else { "http" }, self.authority())
+    }
+}
+
+/// A target with the Host field that names it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) target: Target,
+    pub(super) host: HeaderValue,
+}
+
+impl Place {
+    pub(super) fn new(target: Target) -> Result<Self, Reason> {
+        let host = HeaderValue::try_from(target.authority()).map_err(|_| Reason::BadRequest)?;
+        Ok(Self { target, host })
+    }
+
+    /// True if this scheme and authority, as they are written, lead here. False for another spelling too.
+    fn is(&self, https: bool, authority: &str) -> bool {
+        self.target.https == https && self.host.as_bytes() == authority.as_bytes()
+    }
+
+    /// The place of an absolute-form request: `last` itself, if it names that one again.
+    pub(super) fn absolute(uri: &Uri, last: Option<&Self>) -> Result<Self, Reason> {
+        if let (Some(last), Some(scheme), Some(authority)) = (last, uri.scheme(), uri.authority())
+            && last.is(*scheme == Scheme::HTTPS, authority.as_str())
+        {
+            return Ok(last.clone());
+        }
+        Self::new(absolute_target(uri)?)
+    }
+
+    /// Inside a tunnel what opened it decides; a Host or absolute form that names another place is refused.
+    pub(super) fn check_inner(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Reason> {
+        let target = &self.target;
+        let same = |authority: &Authority| {
+            split_authority(authority).is_ok_and(|(host, port)| {
+                let default = if target.https { 443 } else { 80 };
+                host == target.host && (port.unwrap_or(default) == target.port || port.is_none())
+            })
+        };
+        if let Some(authority) = uri.authority()
+            && self.host.as_bytes() != authority.as_str().as_bytes()
+            && !same(authority)
+        {
+            return Err(Reason::Misdirected);
+        }
+        let mut hosts = headers.get_all(HOST).iter();
+        match (hosts.next(), hosts.next()) {
+            (None, _) => Ok(()),
+            (Some(_), Some(_)) => Err(Reason::BadRequest),
+            (Some(host), None) if *host == self.host => Ok(()),
+            (Some(host), None) => match host.to_str().ok().and_then(|h| h.parse::<Authority>().ok()) {
+                Some(authority) if same(&authority) => Ok(()),
+                _ => Err(Reason::Misdirected),
+            },
+        }
     }
 }
 

@@ -76,7 +76,7 @@ async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: Agen
         Kind::Http1 | Kind::Http2 => {
             let inside = conn.inside(caller, Towards::Fixed(Target { https: false, ..target }));
             drop(conn);
-            if kind == Kind::Http2 { serving::http2(inside, agent).await } else { serving::http1(inside, agent).await }
+            if kind == Kind::Http2 { Box::pin(serving::http2(inside, agent)).await } else { serving::http1(inside, agent).await }
         }
         // Nothing said yet: the server speaks first in this protocol.
         Kind::Other | Kind::Silent => {
@@ -95,7 +95,8 @@ pub(super) async fn secure(conn: Arc<Connection>, caller: Caller, target: Target
     let Some((stream, many)) = accept_tls(&conn, agent, names).await else { return };
     let inside = conn.inside(caller, Towards::Fixed(target));
     drop(conn);
-    if many { serving::http2(inside, stream).await } else { serving::http1(inside, stream).await }
+    // Boxed: an idle HTTP/1 connection is not to keep the room of an HTTP/2 one.
+    if many { Box::pin(serving::http2(inside, stream)).await } else { serving::http1(inside, stream).await }
 }
 
 /// The agent's side of a TLS handshake, and whether HTTP/2 was agreed on.

@@ -3,7 +3,9 @@
 //! HTTP/1 connections carry one exchange at a time and are pinned to an agent's HTTP/1 connection; HTTP/2 connections are
 //! shared by the requests of one agent. Neither is ever shared between agents (`pool`).
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -11,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{AlertDescription, ClientConfig};
+use tokio::time::Sleep;
 use tokio_rustls::TlsConnector;
 
 use super::body::{Progress, SellerBody};
@@ -60,29 +63,38 @@ pub(super) enum Wanted {
 
 /// A ready connection to one seller.
 pub(super) enum Sender {
-    Http1(http1::SendRequest<SellerBody>, Arc<Ask>),
+    Http1(Single),
     Http2(http2::SendRequest<SellerBody>),
+}
+
+/// An HTTP/1 connection with the timer for its answers: setting a timer forward costs next to nothing, a new one for each
+/// request would be taken in and out of the runtime's wheel.
+pub(super) struct Single {
+    sender: http1::SendRequest<SellerBody>,
+    /// Tells the connection's bytes which answer to expect.
+    ask: Arc<Ask>,
+    patience: Pin<Box<Sleep>>,
 }
 
 impl Sender {
     /// Waits until the exchange before is over. An error means that the connection is.
     pub(super) async fn ready(&mut self) -> hyper::Result<()> {
         match self {
-            Self::Http1(sender, _) => sender.ready().await,
+            Self::Http1(single) => single.sender.ready().await,
             Self::Http2(sender) => sender.ready().await,
         }
     }
 
     pub(super) fn is_ready(&self) -> bool {
         match self {
-            Self::Http1(sender, ask) => sender.is_ready() && !ask.is_broken(),
+            Self::Http1(single) => single.sender.is_ready() && !single.ask.is_broken(),
             Self::Http2(sender) => sender.is_ready(),
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(sender, ask) => sender.is_closed() || ask.is_broken(),
+            Self::Http1(single) => single.sender.is_closed() || single.ask.is_broken(),
             Self::Http2(sender) => sender.is_closed(),
         }
     }
@@ -145,7 +157,7 @@ impl Dialer {
                 tracing::trace!(%error, "upstream connection ended");
             }
         });
-        Ok(Sender::Http1(sender, ask))
+        Ok(Sender::Http1(Single { sender, ask, patience: Box::pin(tokio::time::sleep(self.first_byte)) }))
     }
 
     async fn http2(&self, stream: SellerStream) -> Result<Sender, Reason> {
@@ -177,41 +189,47 @@ impl Dialer {
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, SendError> {
         match sender {
-            Sender::Http1(sender, ask) => {
+            Sender::Http1(Single { sender, ask, patience }) => {
                 shape::for_http1(&mut request, target);
                 if !ask.expect(&request) {
                     return Err(SendError::NotSent(Box::new(request)));
                 }
-                self.wait(sender.try_send_request(request), progress).await
+                self.wait(sender.try_send_request(request), patience.as_mut(), progress).await
             }
             Sender::Http2(sender) => {
                 shape::for_http2(&mut request, target);
-                self.wait(sender.try_send_request(request), progress).await
+                let patience = std::pin::pin!(tokio::time::sleep(self.first_byte));
+                self.wait(sender.try_send_request(request), patience, progress).await
             }
         }
     }
 
-    async fn wait<F>(&self, sending: F, progress: Option<&Progress>) -> Result<Response<Incoming>, SendError>
+    async fn wait<F>(&self, sending: F, mut patience: Pin<&mut Sleep>, progress: Option<&Progress>) -> Result<Response<Incoming>, SendError>
     where
         F: Future<Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<SellerBody>>>>,
     {
         let mut sending = std::pin::pin!(sending);
         let seen = || progress.map_or(0, Progress::seen);
         let mut before = seen();
-        loop {
-            match tokio::time::timeout(self.first_byte, sending.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
-                    return Err(match error.take_message() {
-                        Some(request) => SendError::NotSent(Box::new(request)),
-                        None if progress.is_some_and(Progress::is_over) => SendError::Failed(Reason::BodyTooLarge),
-                        None => SendError::Failed(classify(&error.into_error())),
-                    });
-                }
-                Err(_) if seen() != before => before = seen(),
-                Err(_) => return Err(SendError::Failed(Reason::FirstByteTimeout)),
+        patience.as_mut().reset(tokio::time::Instant::now() + self.first_byte);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = sending.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(|mut error| match error.take_message() {
+                    Some(request) => SendError::NotSent(Box::new(request)),
+                    None if progress.is_some_and(Progress::is_over) => SendError::Failed(Reason::BodyTooLarge),
+                    None => SendError::Failed(classify(&error.into_error())),
+                }));
             }
-        }
+            while patience.as_mut().poll(cx).is_ready() {
+                if seen() == before {
+                    return Poll::Ready(Err(SendError::Failed(Reason::FirstByteTimeout)));
+                }
+                before = seen();
+                patience.as_mut().reset(tokio::time::Instant::now() + self.first_byte);
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
