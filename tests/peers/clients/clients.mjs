@@ -24,6 +24,11 @@ async function version(command, ...args) {
   const { stdout, stderr } = await exec(command, args);
   return `${stdout}${stderr}`.match(/\d+\.\d+(\.\d+)*/)[0];
 }
+/** Fails where the setup could not make one of these. */
+function present(...files) {
+  const missing = files.find((file) => !existsSync(file));
+  if (missing) throw new Error(`${path.basename(missing)} is missing`);
+}
 // Not by require(): packages need not export their package.json.
 const npm = async (name) => JSON.parse(await readFile(path.join(HOME, "node_modules", name, "package.json"), "utf8")).version;
 const crate = async (name) =>
@@ -92,14 +97,21 @@ export const CLIENTS = {
   ),
   bun: client("Bun fetch", "NODE_EXTRA_CA_CERTS", () => [bun(), script("fetch.mjs")], () => version(bun(), "--version")),
   go: client("Go net/http", "SSL_CERT_FILE", () => [built("peer-go")], () => version(path.join(path.dirname(PYTHON), "go"), "version", built("peer-go"))),
-  java: client("Java HttpClient", "JAVA_TOOL_OPTIONS", () => ["java", "-cp", built("java"), "Client"], () => version("java", "-version")),
-  reqwest: client("Rust reqwest", "SSL_CERT_FILE", () => [built("peer-reqwest")], async () => {
-    if (!existsSync(built("peer-reqwest"))) throw new Error("not built");
+  java: client("Java HttpClient", "JAVA_TOOL_OPTIONS", () => ["java", "-cp", built("java"), "Client"], () => {
+    present(built("java"));
+    return version("java", "-version");
+  }),
+  reqwest: client("Rust reqwest", "SSL_CERT_FILE", () => [built("peer-reqwest")], () => {
+    present(built("peer-reqwest"));
     return crate("reqwest");
   }),
   "grpc-python": python("Python gRPC grpcio", GRPC_ROOTS, "grpc_client.py", installed("grpcio"), { speaks: "grpc" }),
   "grpc-js": onNode(24, "grpc_js", "gRPC grpc-js", "@grpc/grpc-js", GRPC_ROOTS, { speaks: "grpc" }),
-  chromium: client("Chromium", "NSS database in HOME", () => [process.execPath, script("chromium.mjs")], () => version("chromium", "--version")),
+  chromium: client("Chromium", "NSS database in HOME", () => [process.execPath, script("chromium.mjs")], async () => {
+    // Without it there is no way to tell Chromium about the CA.
+    await exec("sh", ["-c", "command -v certutil"]);
+    return version("chromium", "--version");
+  }),
 };
 
 /** What an operator sets for every agent: whom to trust. */
