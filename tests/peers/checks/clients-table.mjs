@@ -6,15 +6,17 @@ import { writeFile } from "node:fs/promises";
 import http2 from "node:http2";
 import path from "node:path";
 import { promisify } from "node:util";
-import { CLIENTS, run } from "../clients/clients.mjs";
+import { CLIENTS, envOf, run } from "../clients/clients.mjs";
 import { SHOP_NAME } from "../rig/ca.mjs";
 import { events, payeeOf, PRICE_ATOMIC } from "../sellers/common.mjs";
 import { table } from "./report.mjs";
 
 // Two cores: more would only wait for each other.
 const AT_ONCE = 3;
-const SCHEMES = ["http", "https"];
-const COLUMNS = { page: "page", stream: "stream", post: "POST 10 MiB" };
+export const EXPLICIT = "explicit";
+export const REDIRECTED = "redirected";
+export const SCHEMES = ["http", "https"];
+export const COLUMNS = { page: "page", stream: "stream", post: "POST 10 MiB" };
 const ALL = SCHEMES.flatMap((scheme) => Object.keys(COLUMNS).map((column) => [scheme, column]));
 
 const PAGE = "the page of a repository\n";
@@ -55,19 +57,19 @@ const LISTS = {
   ],
 };
 
-/** The jobs of one client over one scheme. */
-function jobsOf({ rig, body, redirected }, client, scheme) {
+/** The jobs of one client over one scheme, in cells whose names begin with `mode`. */
+export function jobsOf({ rig, body, mode, host = SHOP_NAME }, client, scheme) {
   const speaks = CLIENTS[client].speaks ?? "http";
   const { port } = new URL((speaks === "grpc" ? rig.grpc : rig.shop)[scheme]);
   return LISTS[speaks](body, rig.dir).map(([name, column, kind, at, right]) => {
-    const cell = `${redirected ? "redirected" : "client"}-${client}-${scheme}-${name}`;
-    const url = `${scheme}://${SHOP_NAME}:${port}${at}/${cell}`;
+    const cell = `${mode}-${client}-${scheme}-${name}`;
+    const url = `${scheme}://${host}:${port}${at}/${cell}`;
     return { cell, column, kind, scheme, url, speaks, price: name.startsWith("paid") ? PRICE_ATOMIC : 0n, right: right({ cell }) };
   });
 }
 
 /** Lets the second event of a stream out. Straight to the seller: only the runner decides. */
-async function openGate({ rig }, { cell, speaks }) {
+export async function openGate({ rig }, { cell, speaks }) {
   const control = `/control/${cell}/open`;
   if (speaks !== "grpc") return fetch(`${rig.shop.http}${control}`, { method: "POST" });
   const session = http2.connect(rig.grpc.http);
@@ -112,11 +114,11 @@ async function row(context, client) {
     context.report.skip(`client ${label}`, `not installed: ${error.message.split("\n")[0]}`);
     return [label, "", ...ALL.map(() => "skipped"), ""];
   }
-  if (deaf && !context.redirected) return [label, versions, ...ALL.map(() => "n/a"), ""];
+  if (deaf && context.mode === EXPLICIT) return [label, versions, ...ALL.map(() => "n/a"), ""];
   const jobs = SCHEMES.flatMap((scheme) => jobsOf(context, client, scheme));
   if (CLIENTS[client].speaks === "git") await repositories(context, jobs);
   const onFirst = (number) => openGate(context, jobs[number]);
-  const answers = await run(client, context.env, jobs, context.body.file, { onFirst, before: context.before });
+  const answers = await run(client, envOf(client, context.env), jobs, context.body.file, { onFirst, before: context.before });
   const judged = await Promise.all(jobs.map((job, number) => judge(context, job, answers[number])));
   const mark = (scheme, column) => {
     const marks = judged.filter((job) => job.scheme === scheme && job.column === column).map((job) => job.mark);
@@ -129,12 +131,17 @@ async function row(context, client) {
 }
 
 // Why a cell says n/a.
-const NO_STREAM = "git has no event streams";
-const DEAF = "Node 20 ignores proxy variables in all its libraries";
+export const NO_STREAM = "git has no event streams";
+export const DEAF = "Node 20 ignores proxy variables, in undici too";
 
-/** `title` over the table; gives back its `rows` and the `notes` under it. */
+const TITLES = {
+  [EXPLICIT]: "Clients through the explicit proxy",
+  [REDIRECTED]: "Clients in transparent mode, without any proxy variable",
+};
+
+/** `mode` is how the clients come to the proxy; gives back the rows. */
 export async function clientTable(context, only) {
-  const { proxy, report, redirected, title } = context;
+  const { proxy, report, mode } = context;
   const chosen = Object.keys(CLIENTS).filter((name) => !only || only.includes(name));
   const header = ["client", "version", ...ALL.map(([scheme, column]) => `${scheme} ${COLUMNS[column]}`), "transfers"];
   const rows = [header, ...chosen.map(() => undefined)];
@@ -147,9 +154,8 @@ export async function clientTable(context, only) {
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  const notes = `n/a: ${[NO_STREAM, ...(redirected ? [] : [DEAF])].join("; ")}.`;
-  report.title(`${title} (page, stream: one unpaid and one paid each; transfers: on the chain, of those wanted)`);
+  report.title(`${TITLES[mode]} (page, stream: one unpaid and one paid each; transfers: on the chain, of those wanted)`);
   table(rows);
-  console.log(notes);
-  return { rows, notes };
+  console.log(`n/a: ${[NO_STREAM, ...(mode === EXPLICIT ? [DEAF] : [])].join("; ")}.`);
+  return rows;
 }

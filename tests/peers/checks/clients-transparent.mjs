@@ -11,12 +11,12 @@ import { startRig } from "../rig/rig.mjs";
 import { shops, startTollpass } from "../rig/tollpass.mjs";
 import { inside } from "./apart.mjs";
 import { books } from "./books.mjs";
-import { clientTable } from "./clients-table.mjs";
+import { clientTable, REDIRECTED } from "./clients-table.mjs";
 
 // A documentation address, where nobody listens.
 const OUTSIDE = "203.0.113.20";
 
-await inside("clients", async ({ bin, only, title, why }, report, kept) => {
+await inside("clients", async ({ bin, only, why }, report, kept) => {
   // First of all: without this nothing in a new namespace reaches anything.
   const reason = why ?? prepare();
   if (reason) return report.skip("clients in transparent mode", reason);
@@ -26,10 +26,11 @@ await inside("clients", async ({ bin, only, title, why }, report, kept) => {
   await writeFile(path.join(dir, "seller-ca.pem"), await readFile(rig.tls.ca));
   const proxy = await startTollpass(bin, rig, undefined, { dir, listen: { transparent: "127.0.0.1:0" } });
   try {
+    if (!proxy.transparent) throw new Error("the program does not listen for redirected connections");
     redirect(shops(rig).ports, new URL(`tcp://${proxy.transparent}`).port);
     const env = { ...trustEnv(proxy), ...(await agentHome(rig.dir, { ...proxy, proxy: undefined })) };
     const before = await withHosts(path.join(rig.dir, "agent-hosts"), `${OUTSIDE} ${SHOP_NAME}`);
-    const made = await clientTable({ rig, proxy, report, title, env, before, body: await makeBody(rig.dir), redirected: true }, only);
+    const made = await clientTable({ rig, proxy, report, mode: REDIRECTED, env, before, body: await makeBody(rig.dir) }, only);
     await books({ rig, proxy, report });
     return made;
   } finally {

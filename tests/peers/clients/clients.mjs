@@ -24,20 +24,26 @@ async function version(command, ...args) {
   const { stdout, stderr } = await exec(command, args);
   return `${stdout}${stderr}`.match(/\d+\.\d+(\.\d+)*/)[0];
 }
+/** Fails where the setup could not make one of these. */
+function present(...files) {
+  const missing = files.find((file) => !existsSync(file));
+  if (missing) throw new Error(`${path.basename(missing)} is missing`);
+}
 // Not by require(): packages need not export their package.json.
 const npm = async (name) => JSON.parse(await readFile(path.join(HOME, "node_modules", name, "package.json"), "utf8")).version;
 const crate = async (name) =>
   (await readFile(script("reqwest/Cargo.lock"), "utf8")).match(new RegExp(`name = "${name}"\nversion = "(.*)"`))[1];
 
-/** `command` lists the program and its first arguments; the jobs follow. */
-const client = (label, command, version, more = {}) => ({ label, command, version, ...more });
-const tool = (name, more) => client(name, () => [process.execPath, script(`${name}.mjs`)], () => version(name, "--version"), more);
-const python = (label, file, module, more) =>
-  client(label, () => [PYTHON, script(file)], async () => (await exec(PYTHON, ["-c", module])).stdout.trim(), more);
+/** `command` lists the program and its first arguments, the jobs follow; `ca` is the variable by which it learns whom to trust. */
+const client = (label, ca, command, version, more = {}) => ({ label, ca, command, version, ...more });
+const tool = (name, ca, more) => client(name, ca, () => [process.execPath, script(`${name}.mjs`)], () => version(name, "--version"), more);
+const python = (label, ca, file, module, more) =>
+  client(label, ca, () => [PYTHON, script(file)], async () => (await exec(PYTHON, ["-c", module])).stdout.trim(), more);
 const installed = (name) => `from importlib.metadata import version; print(version("${name}"))`;
-const onNode = (major, file, what, packaged, more) =>
+const onNode = (major, file, what, packaged, ca = "NODE_EXTRA_CA_CERTS", more = {}) =>
   client(
     `Node ${major} ${what}`,
+    ca,
     () => [node(major), "--disable-warning=UNDICI-EHPA", script(`${file}.mjs`)],
     async () => [await version(node(major), "--version"), packaged && (await npm(packaged))].filter(Boolean).join(", "),
     more,
@@ -56,50 +62,63 @@ async function node20() {
   if (!own.startsWith("20.")) throw new Error(`the machine's own Node is ${own}`);
   return own;
 }
-const onNode20 = (file, what, packaged) =>
+const onNode20 = (file, what, packaged, more = { deaf: true }) =>
   client(
     `Node 20 ${what}`,
+    "NODE_EXTRA_CA_CERTS",
     () => [process.execPath, script(`${file}.mjs`)],
     async () => [await node20(), packaged && (await npm(packaged))].filter(Boolean).join(", "),
-    { deaf: true },
+    more,
   );
+
+const GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH";
 
 /** `speaks` is http where nothing else is said; who is `deaf` to proxy variables has only the transparent mode. */
 export const CLIENTS = {
-  curl: tool("curl"),
-  wget: tool("wget"),
-  git: tool("git", { speaks: "git" }),
-  urllib: python("Python urllib", "urllib_client.py", "import platform; print(platform.python_version())"),
-  requests: python("Python requests", "requests_client.py", installed("requests")),
-  httpx: python("Python httpx", "httpx_client.py", installed("httpx")),
-  aiohttp: python("Python aiohttp (trust_env)", "aiohttp_client.py", installed("aiohttp")),
+  curl: tool("curl", "CURL_CA_BUNDLE"),
+  wget: tool("wget", "WGETRC"),
+  git: tool("git", "GIT_SSL_CAINFO", { speaks: "git" }),
+  urllib: python("Python urllib", "SSL_CERT_FILE", "urllib_client.py", "import platform; print(platform.python_version())"),
+  requests: python("Python requests", "REQUESTS_CA_BUNDLE", "requests_client.py", installed("requests")),
+  httpx: python("Python httpx", "SSL_CERT_FILE", "httpx_client.py", installed("httpx")),
+  aiohttp: python("Python aiohttp (trust_env)", "SSL_CERT_FILE", "aiohttp_client.py", installed("aiohttp")),
   node20: onNode20("fetch", "fetch"),
   "node20-http": onNode20("node_http", "http(s)"),
+  // It reads the variables itself.
+  "node20-axios": onNode20("axios", "axios", "axios", {}),
   "node20-undici": onNode20("undici", "undici", "undici7"),
   ...everyLibrary(22, "undici7"),
   ...everyLibrary(24, "undici"),
   deno: client(
     "Deno fetch",
+    "DENO_CERT",
     () => [deno(), "run", "--quiet", "--allow-all", "--no-config", "--no-lock", script("fetch.mjs")],
     () => version(deno(), "--version"),
   ),
-  bun: client("Bun fetch", () => [bun(), script("fetch.mjs")], () => version(bun(), "--version")),
-  go: client("Go net/http", () => [built("peer-go")], () => version(path.join(path.dirname(PYTHON), "go"), "version", built("peer-go"))),
-  java: client("Java HttpClient", () => ["java", "-cp", built("java"), "Client"], () => version("java", "-version")),
-  reqwest: client("Rust reqwest", () => [built("peer-reqwest")], async () => {
-    if (!existsSync(built("peer-reqwest"))) throw new Error("not built");
+  bun: client("Bun fetch", "NODE_EXTRA_CA_CERTS", () => [bun(), script("fetch.mjs")], () => version(bun(), "--version")),
+  go: client("Go net/http", "SSL_CERT_FILE", () => [built("peer-go")], () => version(path.join(path.dirname(PYTHON), "go"), "version", built("peer-go"))),
+  java: client("Java HttpClient", "JAVA_TOOL_OPTIONS", () => ["java", "-cp", built("java"), "Client"], () => {
+    present(built("java"));
+    return version("java", "-version");
+  }),
+  reqwest: client("Rust reqwest", "SSL_CERT_FILE", () => [built("peer-reqwest")], () => {
+    present(built("peer-reqwest"));
     return crate("reqwest");
   }),
-  "grpc-python": python("Python gRPC grpcio", "grpc_client.py", installed("grpcio"), { speaks: "grpc" }),
-  "grpc-js": onNode(24, "grpc_js", "gRPC grpc-js", "@grpc/grpc-js", { speaks: "grpc" }),
-  chromium: client("Chromium", () => [process.execPath, script("chromium.mjs")], () => version("chromium", "--version")),
+  "grpc-python": python("Python gRPC grpcio", GRPC_ROOTS, "grpc_client.py", installed("grpcio"), { speaks: "grpc" }),
+  "grpc-js": onNode(24, "grpc_js", "gRPC grpc-js", "@grpc/grpc-js", GRPC_ROOTS, { speaks: "grpc" }),
+  chromium: client("Chromium", "NSS database in HOME", () => [process.execPath, script("chromium.mjs")], async () => {
+    // Without it there is no way to tell Chromium about the CA.
+    await exec("sh", ["-c", "command -v certutil"]);
+    return version("chromium", "--version");
+  }),
 };
 
 /** What an operator sets for every agent: whom to trust. */
 export const trustEnv = ({ ca, bundle }) => ({
   NODE_EXTRA_CA_CERTS: ca, DENO_CERT: ca,
   SSL_CERT_FILE: bundle, REQUESTS_CA_BUNDLE: bundle, CURL_CA_BUNDLE: bundle, GIT_SSL_CAINFO: bundle,
-  GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: bundle,
+  [GRPC_ROOTS]: bundle,
 });
 
 /** And for one that is to use the proxy. Both cases, because no two clients agree; NO_PROXY is empty on purpose: the sellers are on loopback. */
@@ -138,6 +157,12 @@ export async function agentHome(dir, { proxy, ca, bundle, truststore }) {
   };
 }
 const PASSWORD = "changeit";
+
+/** `env` with no other trust than by the variable that this client is said to read. */
+export function envOf(name, env) {
+  const others = Object.values(CLIENTS).map(({ ca }) => ca).filter((ca) => ca !== CLIENTS[name].ca);
+  return Object.fromEntries(Object.entries(env).filter(([variable]) => !others.includes(variable)));
+}
 
 // A client that says nothing for so long will say nothing more.
 const PATIENCE = 40_000;

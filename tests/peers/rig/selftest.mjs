@@ -5,7 +5,9 @@ import { readFile } from "node:fs/promises";
 import { x402Client, x402HTTPClient } from "@x402/core/client";
 import { registerExactEvmScheme } from "@x402/evm/exact/client";
 import { payeeOf, PRICE_ATOMIC } from "../sellers/common.mjs";
+import { jobsOf, openGate } from "../checks/clients-table.mjs";
 import { makeBody } from "../clients/body.mjs";
+import { run } from "../clients/clients.mjs";
 import { KINDS, talk, wantedStatus } from "../clients/talk.mjs";
 import { enter } from "../clients/ways.mjs";
 import { PAYER, PAYER_KEY, USDC } from "./chain.mjs";
@@ -89,6 +91,18 @@ try {
   for (const scheme of ["http", "https"]) {
     for (const version of ["h1", "h2"]) {
       for (const kind of kinds) await straight(scheme, version, kind, payload, ca);
+    }
+  }
+  // The shop and the gRPC server, straight: what is free is right, what costs money is not had without.
+  for (const client of ["curl", "grpc-python", "grpc-js"]) {
+    const context = { rig, body, mode: "self", host: "localhost" };
+    const jobs = ["http", "https"].flatMap((scheme) => jobsOf(context, client, scheme));
+    const trust = { CURL_CA_BUNDLE: rig.tls.ca, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: rig.tls.ca };
+    const answers = await run(client, trust, jobs, body.file, { onFirst: (number) => openGate(context, jobs[number]) });
+    for (const [number, job] of jobs.entries()) {
+      const { status, body: text, problem } = answers[number];
+      const good = job.price ? status !== 200 && `${status} ${problem}`.includes("402") : status === 200 && (await job.right({ body: text }));
+      check(job.cell, good, `${status} ${problem ?? text}`);
     }
   }
   const sold = wants.length + 4 * kinds.length;
