@@ -7,10 +7,11 @@ import { makeBody } from "../clients/body.mjs";
 import { KINDS } from "../clients/talk.mjs";
 import { WAYS } from "../clients/ways.mjs";
 import { OUTSIDE, prepare, redirect } from "../rig/namespace.mjs";
-import { HOME, startRig } from "../rig/rig.mjs";
+import { startRig } from "../rig/rig.mjs";
 import { startTollpass } from "../rig/tollpass.mjs";
+import { inside } from "./apart.mjs";
 import { books } from "./books.mjs";
-import { makeReport, table } from "./report.mjs";
+import { table } from "./report.mjs";
 import { buy } from "./ways-cell.mjs";
 import { socksRules, transparentRules } from "./ways-rules.mjs";
 
@@ -19,10 +20,10 @@ const VERSIONS = ["h1", "h2"];
 const SILENT = 6;
 const TOKEN = "tp_ways";
 
-async function row(context, way, scheme, version) {
+async function row(context, { way, scheme, version, unpaid }) {
   const cells = [];
   for (const kind of Object.keys(KINDS)) {
-    cells.push(await buy(context, { way, scheme, version, kind }));
+    cells.push(await (KINDS[kind].unpaid ? unpaid : buy(context, { way, scheme, version, kind })));
     if (!context.proxy.alive()) throw new Error("tollpass ended in the middle of the table");
   }
   context.silent += cells.filter(({ late }) => late).length;
@@ -31,15 +32,15 @@ async function row(context, way, scheme, version) {
 }
 
 async function wholeTable(context, ways) {
+  const all = ways.flatMap((way) => WAYS[way].schemes.flatMap((scheme) => VERSIONS.map((version) => ({ way, scheme, version }))));
+  // What is refused is refused after a wait: all rows wait at the same time.
+  const [refused] = Object.keys(KINDS).filter((kind) => KINDS[kind].unpaid);
+  for (const which of all) which.unpaid = buy(context, { ...which, kind: refused });
   const rows = [["way", "target", "agent", ...Object.keys(KINDS), "seller saw HTTP/"]];
-  for (const way of ways) {
-    for (const scheme of WAYS[way].schemes) {
-      for (const version of VERSIONS) {
-        rows.push(await row(context, way, scheme, version));
-        console.error(rows.at(-1).join("  "));
-        if (context.silent >= SILENT) throw new Error(`${context.silent} cells got no answer at all: the rest of the table was not run`);
-      }
-    }
+  for (const which of all) {
+    rows.push(await row(context, which));
+    console.error(rows.at(-1).join("  "));
+    if (context.silent >= SILENT) throw new Error(`${context.silent} cells got no answer at all: the rest of the table was not run`);
   }
   context.report.title("Ways in: answer and number of transfers on the chain (POST is 10 MiB)");
   table(rows);
@@ -77,10 +78,10 @@ async function oneFamily(base, bin, dir, family) {
   return [address, ...cells];
 }
 
-async function main({ bin, only, why }, report) {
+async function main({ bin, only, why }, report, kept) {
   // First of all: without this nothing in a new namespace reaches anything.
   const reason = why ?? prepare();
-  const rig = await startRig({ only: ["ways"] });
+  const rig = (kept.rig = await startRig({ only: ["ways"] }));
   const wanted = Object.keys(WAYS).filter((way) => way !== "direct" && (!only || only.includes(way)));
   const ways = wanted.filter((way) => {
     const impossible = reason && way.startsWith("transparent");
@@ -102,7 +103,7 @@ async function main({ bin, only, why }, report) {
     await books(context);
   } finally {
     await context.proxy.stop();
-    log = context.proxy.proc.stderr;
+    kept.log = context.proxy.proc.stderr;
   }
   if (transparent) {
     const rows = [["transparent listener", ...["http", "https"].flatMap((s) => VERSIONS.map((v) => `${s} ${v}`))]];
@@ -112,34 +113,6 @@ async function main({ bin, only, why }, report) {
     report.title("Transparent listeners of one family: GET");
     table(rows);
   }
-  return rig;
 }
 
-const tell = (message) => new Promise((resolve) => process.send(message, resolve));
-// Without a parent nobody reads the result.
-process.once("disconnect", () => process.exit(1));
-const mine = makeReport();
-let failed = false;
-let log = "";
-const report = {
-  ...mine,
-  check(name, good, detail) {
-    failed ||= !good;
-    tell({ check: [name, good, detail] });
-    return mine.check(name, good, detail);
-  },
-  skip: (...skip) => void tell({ skip }),
-};
-let rig;
-try {
-  rig = await main(JSON.parse(process.argv[2]), report);
-} catch (error) {
-  report.check("the ways", false, error.stack);
-}
-if (failed && log) {
-  await mkdir(path.join(HOME, "out"), { recursive: true });
-  await writeFile(path.join(HOME, "out", "tollpass-ways.log"), log);
-}
-await tell({ done: true });
-await rig?.stop();
-process.exit(0);
+await inside("ways", main);
