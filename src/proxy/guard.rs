@@ -3,8 +3,11 @@
 //! Link-local, metadata, multicast and our own listeners are refused always; private and loopback ranges unless
 //! `upstream.allow_private` or `allow_cidrs` says otherwise. IPv4 hidden in IPv6 (mapped, NAT64, 6to4) counts as the IPv4.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::net::TcpStream;
 
 use crate::config::Cidr;
 use crate::net::address::{effective, never, private};
@@ -16,11 +19,37 @@ pub(super) struct Guard {
     allow: Arc<[Cidr]>,
     /// Our own listeners; known once they are bound.
     own: Arc<OnceLock<Vec<SocketAddr>>>,
+    relayed: Relayed,
+}
+
+/// Our ends of the connections that are passed on unread. A redirect that includes our own connections leads them back to us, and
+/// nothing inside them would show it: each would be passed on again, without end.
+type Relayed = Arc<Mutex<HashSet<SocketAddr>>>;
+
+/// Forgets a relayed connection when it is over.
+pub(super) struct Mark {
+    relayed: Relayed,
+    end: SocketAddr,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        lock(&self.relayed).remove(&self.end);
+    }
+}
+
+fn lock(relayed: &Relayed) -> MutexGuard<'_, HashSet<SocketAddr>> {
+    relayed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same end, whether a listener for both families shows it or one for IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl Guard {
     pub(super) fn new(allow_private: bool, allow: &[Cidr]) -> Self {
-        Self { allow_private, allow: allow.into(), own: Arc::default() }
+        Self { allow_private, allow: allow.into(), own: Arc::default(), relayed: Relayed::default() }
     }
 
     /// Names our listeners. Set once, before the first connection is accepted.
@@ -40,6 +69,18 @@ impl Guard {
     /// Did a finished connection end at ourselves after all? Catches our listeners on addresses that are not loopback.
     pub(super) fn is_ourselves(&self, local: SocketAddr, peer: SocketAddr) -> bool {
         effective(local.ip()) == effective(peer.ip()) && self.own.get().is_some_and(|own| own.iter().any(|o| o.port() == peer.port()))
+    }
+
+    /// Remembers a connection to a seller before the first byte is relayed on it.
+    pub(super) fn mark(&self, seller: &TcpStream) -> Option<Mark> {
+        let end = canonical(seller.local_addr().ok()?);
+        lock(&self.relayed).insert(end);
+        Some(Mark { relayed: self.relayed.clone(), end })
+    }
+
+    /// Is this the other end of a connection that we relay? Certain once a byte of it was read.
+    pub(super) fn comes_back(&self, remote: SocketAddr) -> bool {
+        lock(&self.relayed).contains(&canonical(remote))
     }
 
     fn is_own_port(&self, ip: IpAddr, port: u16) -> bool {
@@ -81,6 +122,20 @@ mod tests {
         ] {
             assert!(!guard(true).permits(text.parse().unwrap()), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_relayed_connection_is_known_again_until_it_is_over() {
+        let guard = guard(true);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let seller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_, remote) = listener.accept().await.unwrap();
+        let mapped = format!("[::ffff:127.0.0.1]:{}", remote.port()).parse().unwrap();
+        assert!(!guard.comes_back(remote));
+        let mark = guard.mark(&seller);
+        assert!(guard.comes_back(remote) && guard.comes_back(mapped));
+        drop(mark);
+        assert!(!guard.comes_back(remote));
     }
 
     #[test]

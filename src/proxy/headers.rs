@@ -1,19 +1,19 @@
 //! Header hygiene on both legs: hop-by-hop fields, our own names, `Via` (RFC 9110 §7.6, S19).
 
 use http::header::{
-    ALT_SVC, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    ALT_SVC, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 
-/// RFC 9110 §7.6.1, plus the proxy's own and what clients send by mistake.
-const HOP_BY_HOP: [HeaderName; 9] = [
+/// RFC 9110 §7.6.1, plus the proxy's own and what clients send by mistake. `Trailer` is not one of them (§6.6.2): it announces
+/// what is passed on, and on HTTP/1 only what it announces is sent.
+const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 ];

@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 
 use super::agent::{self, Caller};
 use super::connection::{Connection, Towards};
-use super::relay::relay_streams;
 use super::serving;
 use super::sniff::{self, Kind, SILENCE};
 use super::stream::AgentStream;
@@ -32,6 +31,10 @@ pub(super) async fn serve(conn: Arc<Connection>, stream: TcpStream) {
         return;
     };
     let (kind, agent) = sniff::look(stream.into(), false, SILENCE).await;
+    if conn.proxy.dialer.net.guard.comes_back(conn.peer.remote) {
+        tracing::warn!(%destination, "our own connection was redirected to us and closed: exempt this program's user from the redirect");
+        return;
+    }
     match kind {
         Kind::Tls => secure(conn, caller, destination, agent).await,
         Kind::Http1 | Kind::Http2 => {
@@ -84,9 +87,7 @@ async fn unnamed(conn: Arc<Connection>, caller: Caller, destination: SocketAddr,
     match opened {
         Ok(seller) => {
             caller.metrics.request(200);
-            drop(conn);
-            let _place = caller.place;
-            relay_streams(agent, seller).await;
+            tunnel::pass(conn, caller, agent, seller).await;
         }
         Err(reason) => tracing::warn!(%destination, %reason, "a redirected connection could not be passed on"),
     }

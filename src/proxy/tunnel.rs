@@ -55,16 +55,19 @@ pub(super) fn intercepts(conn: &Connection, caller: &Caller, target: &Target) ->
 /// Serves a tunnel to its end.
 pub(super) async fn enter(conn: Arc<Connection>, caller: Caller, opening: Opening, agent: AgentStream) {
     match opening {
-        Opening::Blind(seller) => {
-            drop(conn);
-            let _place = caller.place;
-            // Two sockets with nothing between them are the usual case.
-            match agent.into_tcp() {
-                Ok(agent) => relay_streams(agent, seller).await,
-                Err(agent) => relay_streams(agent, seller).await,
-            }
-        }
+        Opening::Blind(seller) => pass(conn, caller, agent, seller).await,
         Opening::Read(target) => Box::pin(read(conn, caller, target, agent)).await,
+    }
+}
+
+/// Passes bytes on unread.
+pub(super) async fn pass(conn: Arc<Connection>, caller: Caller, agent: AgentStream, seller: TcpStream) {
+    let _kept = (conn.proxy.dialer.net.guard.mark(&seller), caller.place);
+    drop(conn);
+    // Two sockets with nothing between them are the usual case.
+    match agent.into_tcp() {
+        Ok(agent) => relay_streams(agent, seller).await,
+        Err(agent) => relay_streams(agent, seller).await,
     }
 }
 
@@ -81,9 +84,7 @@ async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: Agen
         // Nothing said yet: the server speaks first in this protocol.
         Kind::Other | Kind::Silent => {
             if let Ok(seller) = conn.proxy.dialer.net.tcp(&target.host, target.port).await {
-                drop(conn);
-                let _place = caller.place;
-                relay_streams(agent, seller).await;
+                pass(conn, caller, agent, seller).await;
             }
         }
     }
