@@ -19,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 const CONNECTION_AT: usize = 0;
 const TE_AT: usize = 5;
-const UPGRADE_AT: usize = 8;
+const UPGRADE_AT: usize = 7;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -45,8 +45,7 @@ impl Found {
                 "proxy-authenticate" => 3,
                 "proxy-authorization" => 4,
                 "te" => TE_AT,
-                "trailer" => 6,
-                "transfer-encoding" => 7,
+                "transfer-encoding" => 6,
                 "upgrade" => UPGRADE_AT,
                 "expect" => {
                     found.expect = true;
