@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -24,7 +24,7 @@ use crate::admin::{Part, Readiness};
 use crate::config::{Config, Drain, Listen};
 use crate::metrics::Metrics;
 use crate::proxy::server::{self, Entrance, Patience, Way};
-use crate::proxy::{Parts, Phase, Proxy};
+use crate::proxy::{Parts, Phase, Proxy, Trust};
 use crate::reload::{self, Reloader};
 use crate::state;
 
@@ -100,6 +100,10 @@ impl App {
         let mut taking = if options.handover { handover::ask(&config.private())? } else { None };
         // Its lock guards all of the state, so it comes first where there is nobody to take over from.
         let ledger = if taking.is_none() { Some(open_ledger(config, options.accept_clock)?) } else { None };
+        let trusting = {
+            let config = config.clone();
+            std::thread::Builder::new().name("tollpass-trust".into()).spawn(move || Trust::prepare(&config))?
+        };
         let metrics = Metrics::new(config.metrics.all_agents);
         let readiness = Readiness::new();
         let mut hot = reload::Builder::new(reload::Timing::default());
@@ -109,7 +113,8 @@ impl App {
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
         let parts = Parts { policy: policy.clone(), tokens, metrics: metrics.clone(), money: money.handle().clone() };
-        let proxy = Proxy::new(config, parts)?;
+        let trust = trusting.join().map_err(|_| anyhow!("preparing TLS panicked"))??;
+        let proxy = Proxy::new(config, trust, parts)?;
         let cashier = Arc::new(Cashier {
             config: config.clone(),
             accept_clock: options.accept_clock,

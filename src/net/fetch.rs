@@ -95,7 +95,8 @@ impl Fetcher {
     /// # Errors
     /// A file of `extra_roots` cannot be read.
     pub fn new(extra_roots: &[PathBuf], permits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Result<Self> {
-        let connector = Connector::new(Roots::load(extra_roots)?.client(vec![b"http/1.1".to_vec()])?);
+        let [config] = Roots::load(extra_roots)?.clients([vec![b"http/1.1".to_vec()]])?;
+        let connector = Connector::new(config);
         Ok(Self { connector, permits: Arc::new(permits), limit: MAX_BODY, timeout: TIMEOUT })
     }
 

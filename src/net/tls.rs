@@ -56,16 +56,24 @@ impl Roots {
         out
     }
 
-    /// The client side: certificates always verified, `alpn` offered (RFC 7301).
-    pub(crate) fn client(&self, alpn: Vec<Vec<u8>>) -> Result<Arc<ClientConfig>> {
+    /// The certificates, DER.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.certificates.iter().map(AsRef::as_ref)
+    }
+
+    /// The client side: certificates always verified. One for each `alpn`, which is what it offers (RFC 7301).
+    pub(crate) fn clients<const N: usize>(&self, alpn: [Vec<Vec<u8>>; N]) -> Result<[Arc<ClientConfig>; N]> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(self.certificates.iter().cloned());
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(store)
             .with_no_client_auth();
-        config.alpn_protocols = alpn;
-        Ok(Arc::new(config))
+        Ok(alpn.map(|alpn| {
+            let mut config = config.clone();
+            config.alpn_protocols = alpn;
+            Arc::new(config)
+        }))
     }
 }
 

@@ -35,6 +35,8 @@ mod target;
 mod till;
 mod tls;
 mod transparent;
+mod trust;
+mod truststore;
 mod tunnel;
 mod upgrade;
 mod upstream;
@@ -52,12 +54,12 @@ use crate::agents::Tokens;
 use crate::clock;
 use crate::config::{Config, Intercept, Limits, Unnamed};
 use crate::metrics::Metrics;
-use crate::net::tls::Roots;
 use crate::payment::{AgentId, Timestamp};
 use crate::policy::{HostPattern, Policy, View as _};
 
 pub(crate) use phase::Phase;
 pub(crate) use till::Till;
+pub(crate) use trust::Trust;
 
 use dial::Dial;
 use exchange::Exchanges;
@@ -66,7 +68,7 @@ use live::{Connections, Live};
 use load::Loads;
 use phase::Course;
 use tls::Authority;
-use upstream::{Configs, Dialer};
+use upstream::Dialer;
 
 /// What the proxy needs from the rest of the program.
 pub(crate) struct Parts {
@@ -117,17 +119,15 @@ struct Via {
 }
 
 impl Proxy {
-    /// Prepares the edge: CA, roots, guard. Binds nothing, and pays nothing before [`Self::open_till`].
-    pub(crate) fn new(config: &Config, parts: Parts) -> Result<Arc<Self>> {
-        let roots = Roots::load(&config.tls.extra_roots)?;
-        let http2 = config.upstream.http2;
-        let authority = Authority::open(&config.private(), &config.trust(), &roots, http2)?;
+    /// Puts the edge together. Binds nothing, and pays nothing before [`Self::open_till`].
+    pub(crate) fn new(config: &Config, trust: Trust, parts: Parts) -> Result<Arc<Self>> {
+        let Trust { authority, configs } = trust;
         let never = config.tls.never.iter().map(|p| HostPattern::parse(p)).collect::<Result<Vec<_>, _>>();
         let never = never.map_err(|fault| anyhow::anyhow!("tls.never: {fault}"))?;
         let upstream = &config.upstream;
         let dialer = Dialer {
             net: Dial { guard: Guard::new(upstream.allow_private, &upstream.allow_cidrs), connect: upstream.connect },
-            tls: Configs { http1: roots.client(tls::alpn(false))?, both: roots.client(tls::alpn(true))? },
+            tls: configs,
             connect: upstream.connect,
             first_byte: upstream.first_byte,
             header: config.limits.seller_header,
@@ -145,7 +145,7 @@ impl Proxy {
             authority,
             dialer,
             tls: Interception { intercept: config.tls.intercept, never },
-            http2,
+            http2: config.upstream.http2,
             unnamed: config.transparent.unnamed,
             exchanges: Exchanges::default(),
             live: Live::default(),

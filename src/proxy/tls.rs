@@ -17,7 +17,7 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
-use crate::net::tls::{Roots, provider};
+use crate::net::tls::provider;
 use crate::policy::Host;
 
 /// Most leaves cached; past it the cache starts anew (minting one takes well under a millisecond).
@@ -43,23 +43,31 @@ pub(super) struct Authority {
     alpn: Vec<Vec<u8>>,
 }
 
-impl Authority {
-    /// Loads the CA of an earlier start, or makes one: `private/ca.key` (0600) and `trust/ca.pem`, with `trust/bundle.pem`
-    /// holding the system's roots and ours for clients that take one file only.
-    /// `http2`: agents may speak that too.
-    pub(super) fn open(private: &Path, trust: &Path, roots: &Roots, http2: bool) -> Result<Self> {
+/// The certificate that agents trust, and its key.
+pub(super) struct Ca {
+    pub(super) pem: String,
+    key: String,
+}
+
+impl Ca {
+    /// Loads the CA of an earlier start, or makes one: `private/ca.key` (0600) and `trust/ca.pem`.
+    pub(super) fn open(private: &Path, trust: &Path) -> Result<Self> {
         let key_path = private.join("ca.key");
         let cert_path = trust.join("ca.pem");
         fs::create_dir_all(trust).with_context(|| format!("cannot create {}", trust.display()))?;
         fs::set_permissions(trust, fs::Permissions::from_mode(0o755))?;
-        let (pem, key) = match (fs::read_to_string(&key_path), fs::read_to_string(&cert_path)) {
-            (Ok(key), Ok(cert)) => (cert, KeyPair::from_pem(&key).with_context(|| format!("{} is not a PEM key", key_path.display()))?),
-            _ => make_ca(&key_path, &cert_path)?,
-        };
-        let mut bundle = roots.pem();
-        bundle.push_str(&pem);
-        write_atomic(&trust.join("bundle.pem"), bundle.as_bytes(), 0o644)?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, key).with_context(|| format!("{} is not a CA certificate", cert_path.display()))?;
+        match (fs::read_to_string(&key_path), fs::read_to_string(&cert_path)) {
+            (Ok(key), Ok(pem)) => Ok(Self { pem, key }),
+            _ => make_ca(&key_path, &cert_path),
+        }
+    }
+}
+
+impl Authority {
+    /// `http2`: agents may speak that too.
+    pub(super) fn new(ca: &Ca, http2: bool) -> Result<Self> {
+        let key = KeyPair::from_pem(&ca.key).context("private/ca.key is not a PEM key")?;
+        let issuer = Issuer::from_ca_cert_pem(&ca.pem, key).context("trust/ca.pem is not a CA certificate")?;
         let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         Ok(Self { issuer, leaf_key: KeyPair::generate()?, leaves: Mutex::default(), ticketer, alpn: alpn(http2) })
     }
@@ -112,7 +120,7 @@ pub(super) fn alpn(http2: bool) -> Vec<Vec<u8>> {
     if http2 { vec![b"h2".to_vec(), http1] } else { vec![http1] }
 }
 
-fn make_ca(key_path: &Path, cert_path: &Path) -> Result<(String, KeyPair)> {
+fn make_ca(key_path: &Path, cert_path: &Path) -> Result<Ca> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -124,13 +132,14 @@ fn make_ca(key_path: &Path, cert_path: &Path) -> Result<(String, KeyPair)> {
     name.push(DnType::OrganizationName, "Tollpass");
     params.distinguished_name = name;
     params.not_after = (std::time::SystemTime::now() + Duration::from_secs(5 * 365 * 24 * 3600)).into();
-    let pem = params.self_signed(&key)?.pem();
-    write_atomic(key_path, key.serialize_pem().as_bytes(), 0o600)?;
-    write_atomic(cert_path, pem.as_bytes(), 0o644)?;
-    Ok((pem, key))
+    let ca = Ca { pem: params.self_signed(&key)?.pem(), key: key.serialize_pem() };
+    write_atomic(key_path, ca.key.as_bytes(), 0o600)?;
+    write_atomic(cert_path, ca.pem.as_bytes(), 0o644)?;
+    Ok(ca)
 }
 
-fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+/// Replaces a file whole: readers see the old one or the new one.
+pub(super) fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let temp = path.with_extension("new");
     let context = || format!("cannot write {}", path.display());
     let _ = fs::remove_file(&temp);

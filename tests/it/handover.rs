@@ -47,10 +47,11 @@ fn waits_for_ledger(response: &Response) {
     assert_eq!(response.json()["retry"], "soon");
 }
 
-/// Waits until it holds the ledger.
+/// Waits until it holds the ledger. Its own log says so; `/readyz` may still be answered by the other process.
 #[track_caller]
 fn has_ledger(program: &Program) {
-    eventually("the successor holds the ledger", || program.missing().is_some_and(|m| m.is_empty()));
+    eventually("the successor holds the ledger", || program.log().contains("ledger and signer are taken over"));
+    eventually("and nobody else answers", || program.missing().is_some_and(|m| m.is_empty()));
 }
 
 #[test]

@@ -107,6 +107,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
         &[
             "src/net/tls.rs",
             "src/proxy/tls.rs",
+            "src/proxy/trust.rs",
             "src/proxy/upstream.rs",
             "src/proxy/sniff.rs",
             "src/proxy/stream.rs",
@@ -116,6 +117,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
             "src/ceremony/seal.rs",
         ],
     ),
+    (&["yasna"], &["src/proxy/truststore.rs"]),
     (&["rcgen"], &["src/proxy/tls.rs", "src/wire/identity.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
     (&["k256"], &["src/signer/local.rs", "src/demo", "src/payment/offer_key.rs"]),

@@ -47,6 +47,7 @@ mod supply;
 #[cfg(feature = "failpoints")]
 mod thief;
 mod till;
+mod trust;
 mod ways_in;
 #[cfg(feature = "failpoints")]
 mod wire_adversary;
