@@ -190,6 +190,8 @@ pub struct UpstreamConfig {
     pub replay_limit: u64,
     /// Memory all such bodies may take together.
     pub replay_memory: u64,
+    /// Disk that they may take together when the memory is used up; 0 for none.
+    pub replay_disk: u64,
     /// Time to connect.
     pub connect: Duration,
     /// Time to the first byte of the answer.

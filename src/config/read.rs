@@ -39,7 +39,7 @@ const LEDGER: Keys = Keys { known: &["store", "ephemeral"], later: &["url"] };
 const TLS: Keys = Keys { known: &["intercept", "never", "extra_roots"], later: &[] };
 const AGENTS: Keys = Keys { known: &["default", "tokens"], later: &[] };
 const UPSTREAM: Keys = Keys {
-    known: &["allow_private", "allow_cidrs", "replay_limit", "replay_memory", "connect", "first_byte", "idle", "http2"],
+    known: &["allow_private", "allow_cidrs", "replay_limit", "replay_memory", "replay_disk", "connect", "first_byte", "idle", "http2"],
     later: &["proxy"],
 };
 const LIMITS: Keys = Keys {
@@ -209,6 +209,7 @@ impl Reader<'_> {
             allow_cidrs,
             replay_limit: s.read("replay_limit", 16 * MIB, p, bytes),
             replay_memory: s.read("replay_memory", 64 * MIB, p, bytes),
+            replay_disk: s.read("replay_disk", 1024 * MIB, p, |n| if matches!(n.value, Value::Int(0)) { Ok(0) } else { bytes(n) }),
             connect: s.read("connect", Duration::from_secs(5), p, some_time),
             first_byte: s.read("first_byte", Duration::from_secs(300), p, some_time),
             idle: s.read("idle", Duration::from_secs(300), p, some_time),

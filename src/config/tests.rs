@@ -49,7 +49,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     );
     assert_eq!(parse(&format!("{SMALLEST}limits: {{ body: none, requests: 9 }}\n")).unwrap().limits.agent_requests, 9);
     assert_eq!(c.drain, Drain { unpaid: Duration::from_secs(10), paid: Duration::from_secs(25) });
-    assert_eq!((c.upstream.replay_limit, c.upstream.replay_memory), (16 << 20, 64 << 20));
+    assert_eq!((c.upstream.replay_limit, c.upstream.replay_memory, c.upstream.replay_disk), (16 << 20, 64 << 20, 1 << 30));
     assert_eq!((c.upstream.connect.as_secs(), c.upstream.first_byte.as_secs(), c.upstream.idle.as_secs()), (5, 300, 300));
     assert!(!c.upstream.allow_private && !c.ledger.ephemeral_ok && !c.metrics.all_agents);
     assert_eq!(c.tls.intercept, Intercept::Allowed);
@@ -68,7 +68,7 @@ policy:   p.yaml
 tls:      { intercept: none, never: ["*.Bank.example", "10.0.0.1"], extra_roots: [roots/corp.pem] }
 agents:   { tokens: "file:secrets/agents.yaml" }
 signer:   { local: { key: env:K } }
-upstream: { allow_private: true, allow_cidrs: [10.0.0.0/8], replay_limit: 1MiB, replay_memory: 2MiB, connect: 1s, first_byte: 2m, idle: 1h }
+upstream: { allow_private: true, allow_cidrs: [10.0.0.0/8], replay_limit: 1MiB, replay_memory: 2MiB, replay_disk: 0, connect: 1s, first_byte: 2m, idle: 1h }
 limits:   { connections: 10, agent_connections: 5, requests: 20, agent_requests: 7, header: 16KiB, seller_header: 32KiB, body: 1GiB, idle: 1m, challenge: 32KiB, challenge_time: 500ms, identical: 3 }
 drain:    { unpaid: 0s, paid: 1s }
 metrics:  { agents: all }
@@ -81,7 +81,7 @@ metrics:  { agents: all }
     assert_eq!(c.tls.extra_roots, [PathBuf::from("/etc/tollpass/roots/corp.pem")]);
     assert_eq!(c.agents.tokens.as_deref(), Some(Path::new("/etc/tollpass/secrets/agents.yaml")));
     assert!(c.upstream.allow_cidrs[0].contains("10.1.1.1".parse().unwrap()));
-    assert_eq!(c.limits.challenge_time, Duration::from_millis(500));
+    assert_eq!((c.upstream.replay_disk, c.limits.challenge_time), (0, Duration::from_millis(500)));
     assert_eq!((c.limits.agent_connections, c.limits.requests, c.limits.agent_requests), (5, 20, 7));
     assert_eq!((c.limits.seller_header, c.limits.body, c.limits.idle.as_secs()), (32 << 10, 1 << 30, 60));
     assert!(c.metrics.all_agents && c.ledger.ephemeral_ok && c.upstream.allow_private);

@@ -61,7 +61,7 @@ reasons! {
     UnknownAgent = "unknown_agent", No;
     /// Only requests whose answer carries the thing bought are paid, so never HEAD, OPTIONS, TRACE or CONNECT.
     MethodNotPayable = "method_not_payable", No;
-    /// The request body is larger than `upstream.replay_limit`, so it cannot be sent again with a payment.
+    /// The request body is larger than `upstream.replay_limit`, or there is no room for it, so it cannot be sent again with a payment.
     BodyNotReplayable = "body_not_replayable", No;
     /// The request body does not end before the answer begins, as with client streaming, so it cannot be sent again.
     BodyOpen = "body_open", No;

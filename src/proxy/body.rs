@@ -12,7 +12,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::exchange::PaidBody;
-use super::replay::{Tee, Upload};
+use super::headers;
+use super::replay::Tee;
+use super::upload::Upload;
 
 /// Any failure while a body streams.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -76,6 +78,14 @@ impl Body for AgentBody {
     }
 }
 
+/// Trailers are headers too: what is ours to say is not said in them either.
+fn clean(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::clean_trailers(trailers);
+    }
+    frame
+}
+
 /// A seller's body with an idle time-out: a stream may last for ever, but not stand still for ever.
 ///
 /// The timer exists only while the body is waited for, so a body that is already there costs no timer.
@@ -98,7 +108,7 @@ impl Body for Timed {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
             self.waiting = None;
-            return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
+            return Poll::Ready(frame.map(|f| f.map(clean).map_err(Into::into)));
         }
         let idle = self.idle;
         let sleep = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
@@ -132,6 +142,7 @@ impl Progress {
     /// Counts a frame. One that goes beyond the limit becomes an error, which ends the upload.
     pub(super) fn pass(&self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Option<Result<Frame<Bytes>, BodyError>> {
         self.frames.fetch_add(1, Ordering::Relaxed);
+        let frame = frame.map(|f| f.map(clean));
         if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
             self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
             if self.is_over() {
@@ -172,7 +183,7 @@ impl Body for SellerBody {
             Self::Empty => Poll::Ready(None),
             Self::Agent(body, moved) => Poll::Ready(moved.pass(std::task::ready!(Pin::new(body).poll_frame(cx)))),
             Self::Tee(body) => Pin::new(body).poll_frame(cx),
-            Self::Kept(upload) => Poll::Ready(upload.chunks.pop_front().map(|c| Ok(Frame::data(c)))),
+            Self::Kept(upload) => upload.poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -181,7 +192,7 @@ impl Body for SellerBody {
             Self::Empty => true,
             Self::Agent(body, _) => body.is_end_stream(),
             Self::Tee(body) => body.is_end_stream(),
-            Self::Kept(upload) => upload.chunks.is_empty(),
+            Self::Kept(upload) => upload.is_empty(),
         }
     }
 
@@ -190,7 +201,9 @@ impl Body for SellerBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Agent(body, _) => body.size_hint(),
             Self::Tee(body) => body.size_hint(),
-            Self::Kept(upload) => SizeHint::with_exact(upload.chunks.iter().map(|c| c.len() as u64).sum()),
+            // With trailers there is a length, but no framing that could say it.
+            Self::Kept(upload) if upload.trailers.is_some() => SizeHint::default(),
+            Self::Kept(upload) => SizeHint::with_exact(upload.bytes()),
         }
     }
 }

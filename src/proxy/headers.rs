@@ -170,6 +170,13 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
     }
 }
 
+/// Makes trailers fit for whoever gets them: no hop-by-hop field, nothing in our name.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    strip_ours(trailers);
+    trailers.remove(PROXY_STATUS);
+}
+
 /// True if the request passed this very proxy before.
 pub(super) fn is_loop(headers: &HeaderMap, pseudonym: &str) -> bool {
     headers.get_all(VIA).iter().any(|v| v.to_str().is_ok_and(|t| t.contains(pseudonym)))

@@ -16,6 +16,7 @@ mod io;
 mod kept;
 mod live;
 mod load;
+mod names;
 mod paid;
 mod paywall;
 mod phase;
@@ -28,6 +29,7 @@ mod serving;
 mod shape;
 mod sniff;
 mod socks;
+mod spill;
 mod stream;
 #[doc(hidden)]
 pub mod strict;
@@ -39,13 +41,14 @@ mod trust;
 mod truststore;
 mod tunnel;
 mod upgrade;
+mod upload;
 mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use tokio::sync::watch;
@@ -126,12 +129,15 @@ impl Proxy {
         let never = never.map_err(|fault| anyhow::anyhow!("tls.never: {fault}"))?;
         let upstream = &config.upstream;
         let dialer = Dialer {
-            net: Dial { guard: Guard::new(upstream.allow_private, &upstream.allow_cidrs), connect: upstream.connect },
+            net: Dial::new(Guard::new(upstream.allow_private, &upstream.allow_cidrs), upstream.connect),
             tls: configs,
             connect: upstream.connect,
             first_byte: upstream.first_byte,
             header: config.limits.seller_header,
         };
+        let folder = config.private().join("replay");
+        let replay_budget = replay::Budget::open(upstream.replay_memory, upstream.replay_disk, &folder);
+        let replay_budget = replay_budget.context("cannot open the folder for request bodies")?;
         // Random, so that two proxies in a row are not taken for a loop and nobody learns a host name.
         let pseudonym = format!("tollpass-{:016x}", rand::random::<u64>());
         Ok(Arc::new(Self {
@@ -154,7 +160,7 @@ impl Proxy {
             limits: config.limits,
             idle: upstream.idle,
             replay_limit: upstream.replay_limit,
-            replay_budget: Arc::new(replay::Budget::new(upstream.replay_memory)),
+            replay_budget: Arc::new(replay_budget),
             via: Via {
                 http1: HeaderValue::try_from(format!("1.1 {pseudonym}"))?,
                 http2: HeaderValue::try_from(format!("2.0 {pseudonym}"))?,

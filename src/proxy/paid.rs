@@ -21,9 +21,9 @@ use super::exchange::{Exchange, Failure, Head};
 use super::headers;
 use super::paywall::{Challenged, read_challenge};
 use super::record;
-use super::replay::Upload;
 use super::target::{Target, resolve_location};
 use super::till::Till;
+use super::upload::Upload;
 use super::upstream::{SendError, Wanted};
 use crate::ledger::{Commitment, Outcome};
 use crate::metrics::PaymentOutcome;
@@ -122,7 +122,7 @@ impl Paid {
         let mut sender = self.proxy.dialer.http(&self.target, self.request.wanted).await?;
         // It leaves with this request, so that its room is free again once it is written.
         let body = std::mem::take(&mut self.request.body);
-        let body = if body.chunks.is_empty() { SellerBody::Empty } else { SellerBody::Kept(body) };
+        let body = if body.is_empty() { SellerBody::Empty } else { SellerBody::Kept(body) };
         let mut request = Request::new(body);
         *request.method_mut() = self.request.method.clone();
         *request.uri_mut() = self.request.uri.clone();

@@ -9,7 +9,6 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName};
 use http::{HeaderMap, Method, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use sha2::{Digest, Sha256};
 
 use super::Proxy;
 use super::agent::Caller;
@@ -20,8 +19,9 @@ use super::exchange::{Exchange, Failure, Waiting};
 use super::headers;
 use super::paid::{Again, Paid};
 use super::record;
-use super::replay::{NotKept, Replay, Upload};
+use super::replay::{NotKept, Replay};
 use super::target::Target;
+use super::upload::Upload;
 use super::upstream::Wanted;
 use crate::payment::{Challenge, Reason};
 use crate::policy::{Refusal, RefusalBody};
@@ -209,10 +209,15 @@ async fn pay(
         Err(NotKept::Over) => return Err(Failure::Broken(Reason::BodyTooLarge)),
         Err(NotKept::Broken) => return Err(Failure::Broken(Reason::BadRequest)),
     };
-    let mut hash = Sha256::new();
-    body.chunks.iter().for_each(|chunk| hash.update(chunk));
+    let digest = match body.digest().await {
+        Ok(digest) => digest,
+        Err(error) => {
+            tracing::warn!(%error, "a request body cannot be read back from disk, so the request cannot be paid for");
+            return Err(refuse(&ask, Refusal::because(Reason::BodyNotReplayable)));
+        }
+    };
     let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);
-    (ask.key, ask.likeness) = key.finish(&headers, &hash.finalize().into());
+    (ask.key, ask.likeness) = key.finish(&headers, &digest);
     let again = Again { method: request.method, uri: request.uri, headers, body, wanted: request.wanted };
     start(conn, ask, challenge, target.clone(), again, started).await
 }

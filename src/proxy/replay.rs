@@ -1,57 +1,83 @@
 //! A request body that can be sent twice: kept while it streams, up to a bound (design §3 step 3).
 //!
-//! Past the bound the first send goes on and only the payment is lost. When a 402 arrives before the upload is through,
+//! Small chunks and what memory has room for are kept there, the rest of a body in a file (`spill`). Past the bound the first send goes on and only the payment is lost. When a 402 arrives before the upload is through,
 //! the body is taken over from the connection: the rest is read here, so that no early answer and no byte is lost.
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::body::{BodyError, Progress};
+use super::spill::{self, Spill};
+use super::upload::Upload;
 
 /// Chunks below this are copied together, so that a byte-wise sender cannot pin a read buffer per byte.
 const COPY_BELOW: usize = 4096;
 
-/// Memory for kept bodies, shared by the whole process (`upstream.replay_memory`).
+/// Room for kept bodies, shared by the whole process: memory first (`upstream.replay_memory`), then disk (`upstream.replay_disk`).
 #[derive(Debug)]
 pub(super) struct Budget {
-    left: AtomicU64,
+    memory: Left,
+    disk: Left,
+    folder: Arc<Path>,
+}
+
+#[derive(Debug)]
+struct Left(AtomicU64);
+
+impl Left {
+    fn take(&self, n: u64) -> bool {
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(n)).is_ok()
+    }
 }
 
 impl Budget {
-    pub(super) const fn new(bytes: u64) -> Self {
-        Self { left: AtomicU64::new(bytes) }
-    }
-
-    fn take(&self, n: u64) -> bool {
-        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(n)).is_ok()
-    }
-
-    fn give(&self, n: u64) {
-        self.left.fetch_add(n, Ordering::AcqRel);
+    /// So many bytes of each; files go to `folder`, which is made where there is disk to use.
+    pub(super) fn open(memory: u64, disk: u64, folder: &Path) -> io::Result<Self> {
+        if disk > 0 {
+            spill::prepare(folder)?;
+        }
+        Ok(Self { memory: Left(AtomicU64::new(memory)), disk: Left(AtomicU64::new(disk)), folder: folder.into() })
     }
 }
 
-/// A whole body, ready to be sent again, and the room it takes until it is gone.
-#[derive(Default)]
-pub(super) struct Upload {
-    pub(super) chunks: VecDeque<Bytes>,
-    _room: Option<Room>,
-}
-
-struct Room {
+/// The room that one body takes until it is gone.
+pub(super) struct Room {
     budget: Arc<Budget>,
-    bytes: u64,
+    memory: u64,
+    disk: u64,
+}
+
+impl Room {
+    const fn none(budget: Arc<Budget>) -> Self {
+        Self { budget, memory: 0, disk: 0 }
+    }
+
+    fn in_memory(&mut self, n: u64) -> bool {
+        let taken = self.budget.memory.take(n);
+        self.memory += if taken { n } else { 0 };
+        taken
+    }
+
+    fn on_disk(&mut self, n: u64) -> bool {
+        let taken = self.budget.disk.take(n);
+        self.disk += if taken { n } else { 0 };
+        taken
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.budget.give(self.bytes);
+        self.budget.memory.0.fetch_add(self.memory, Ordering::AcqRel);
+        self.budget.disk.0.fetch_add(self.disk, Ordering::AcqRel);
     }
 }
 
@@ -64,9 +90,11 @@ struct State {
     incoming: Option<Incoming>,
     chunks: VecDeque<Bytes>,
     small: BytesMut,
-    kept: u64,
+    /// What came after memory ran out.
+    spill: Option<Spill>,
+    trailers: Option<HeaderMap>,
+    room: Room,
     limit: u64,
-    budget: Arc<Budget>,
     /// False once the body outgrew its bound; nothing is kept then.
     repeatable: bool,
     ended: bool,
@@ -79,7 +107,7 @@ struct State {
 /// Why a body cannot be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotKept {
-    /// Larger than the bound, or no memory left for it.
+    /// Larger than the bound, or no room left for it.
     TooLarge,
     /// It has not ended and stands still: a stream of the client.
     Open,
@@ -97,9 +125,10 @@ impl Replay {
             incoming: Some(incoming),
             chunks: VecDeque::new(),
             small: BytesMut::new(),
-            kept: 0,
+            spill: None,
+            trailers: None,
+            room: Room::none(budget),
             limit,
-            budget,
             repeatable,
             ended: false,
             taken_over: false,
@@ -144,6 +173,11 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl State {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(spill) = &mut self.spill
+            && let Err(error) = std::task::ready!(spill.poll_room(cx))
+        {
+            self.give_up(&error);
+        }
         let Some(incoming) = self.incoming.as_mut() else { return Poll::Ready(None) };
         let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
         let frame = self.progress.pass(frame);
@@ -151,6 +185,8 @@ impl State {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.keep(data);
+                } else if let Some(trailers) = frame.trailers_ref().filter(|_| self.repeatable) {
+                    self.trailers = Some(trailers.clone());
                 }
                 if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
                     self.ended = true;
@@ -167,11 +203,17 @@ impl State {
             return;
         }
         let n = data.len() as u64;
-        if self.kept + n > self.limit || !self.budget.take(n) {
-            self.forget();
+        if self.room.memory + self.room.disk + n > self.limit {
+            return self.forget();
+        }
+        if self.spill.is_some() || !self.room.in_memory(n) {
+            if !self.room.on_disk(n) {
+                return self.forget();
+            }
+            let folder = &self.room.budget.folder;
+            self.spill.get_or_insert_with(|| Spill::new(folder.clone())).push(data);
             return;
         }
-        self.kept += n;
         if data.len() < COPY_BELOW {
             self.small.extend_from_slice(data);
             if self.small.len() >= COPY_BELOW {
@@ -192,9 +234,16 @@ impl State {
 
     fn forget(&mut self) {
         self.repeatable = false;
-        self.chunks.clear();
-        self.small.clear();
-        self.budget.give(std::mem::take(&mut self.kept));
+        self.chunks = VecDeque::new();
+        self.small = BytesMut::new();
+        self.spill = None;
+        self.trailers = None;
+        self.room = Room::none(self.room.budget.clone());
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        tracing::warn!(%error, "a request body cannot be kept on disk, so the request cannot be paid for");
+        self.forget();
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<Upload, NotKept>> {
@@ -204,19 +253,28 @@ impl State {
             }
             if self.ended {
                 self.seal();
-                let room = Room { budget: self.budget.clone(), bytes: std::mem::take(&mut self.kept) };
-                return Poll::Ready(Ok(Upload { chunks: std::mem::take(&mut self.chunks), _room: Some(room) }));
+                let tail = match &mut self.spill {
+                    None => None,
+                    Some(spill) => match std::task::ready!(spill.poll_whole(cx)) {
+                        Ok(tail) => Some(tail),
+                        Err(error) => {
+                            self.give_up(&error);
+                            continue;
+                        }
+                    },
+                };
+                let none = Room::none(self.room.budget.clone());
+                return Poll::Ready(Ok(Upload {
+                    chunks: std::mem::take(&mut self.chunks),
+                    tail,
+                    trailers: self.trailers.take(),
+                    _room: Some(std::mem::replace(&mut self.room, none)),
+                }));
             }
             if let Some(Err(_)) = std::task::ready!(self.poll_next(cx)) {
                 return Poll::Ready(Err(if self.progress.is_over() { NotKept::Over } else { NotKept::Broken }));
             }
         }
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.budget.give(self.kept);
     }
 }
 

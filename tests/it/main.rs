@@ -43,6 +43,7 @@ mod proxy_tunnels;
 mod proxy_upstream;
 #[cfg(feature = "failpoints")]
 mod secrets;
+mod spill;
 mod supply;
 #[cfg(feature = "failpoints")]
 mod thief;

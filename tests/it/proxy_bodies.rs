@@ -184,7 +184,7 @@ fn kept_bodies_share_one_budget_of_memory_and_give_it_back() {
         call.raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         Next::Close
     });
-    let program = Program::start(Setup::new().upstream("replay_limit: 1MiB, replay_memory: 1MiB"));
+    let program = Program::start(Setup::new().upstream("replay_limit: 1MiB, replay_memory: 1MiB, replay_disk: 0"));
     let body = noise(SIZE);
     let post = |path: &str| program.request("POST", &seller.url(path), "", &body);
     let free_again = || crate::harness::eventually("there is room again", || post("/").status == 200);
@@ -210,7 +210,7 @@ fn a_paid_upload_keeps_its_room_until_it_is_written_although_its_agent_left() {
     let seller = Seller::http(
         move |call| if call.head.has("payment-signature") && call.head.target() == "/stall" { call.stall() } else { pay(call) },
     );
-    let program = Program::start(Setup::new().upstream("replay_limit: 32MiB, replay_memory: 50MiB"));
+    let program = Program::start(Setup::new().upstream("replay_limit: 32MiB, replay_memory: 50MiB, replay_disk: 0"));
     let body = noise(30 << 20);
     let mut agent = program.agent();
     agent.send(Agent::request_bytes("POST", &seller.url("/stall"), "", &body));
