@@ -18,11 +18,15 @@ use crate::payment::Reason;
 /// Answers one request of an agent's connection, within the limits.
 pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
     let wire = &conn.unflushed.wire;
-    if let Some(reason) = wire.begin() {
-        return error::failure(reason).map(|body| Counted { body, _running: None });
-    }
     let connect = request.method() == Method::CONNECT;
-    let response = admitted(conn, request).await;
+    let mut response = match wire.begin() {
+        Some(reason) => error::failure(reason).map(|body| Counted { body, _running: None }),
+        None => admitted(conn, request).await,
+    };
+    if wire.refusal().is_some() {
+        // Nobody knows where the message ends.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     wire.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && response.status().is_success()));
     response
 }

@@ -7,7 +7,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
@@ -31,6 +31,11 @@ pub(super) struct Switching {
 pub(super) fn take(request: &mut Request<Incoming>) -> Option<Switching> {
     let extended = request.extensions_mut().remove::<Protocol>();
     if extended.is_none() && (request.version() != Version::HTTP_11 || headers::upgrade(request.headers()).is_none()) {
+        return None;
+    }
+    if extended.is_none() && !request.body().is_end_stream() {
+        // What follows would be the body first: a seller may grant that, but need not be asked (RFC 9110 §7.8).
+        request.headers_mut().remove(UPGRADE);
         return None;
     }
     let agent = hyper::upgrade::on(&mut *request);

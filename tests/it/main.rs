@@ -43,6 +43,7 @@ mod proxy_tunnels;
 mod proxy_upstream;
 #[cfg(feature = "failpoints")]
 mod secrets;
+mod smuggling;
 mod spill;
 mod supply;
 #[cfg(feature = "failpoints")]

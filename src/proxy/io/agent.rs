@@ -128,6 +128,14 @@ enum End {
     Lingering { until: Pin<Box<Sleep>>, left: usize },
 }
 
+/// Whether the bytes have a meaning.
+enum Decided {
+    /// They had, or there are none.
+    Before,
+    /// Those that waited have to be looked at.
+    Now,
+}
+
 impl<T> AgentIo<T> {
     /// Lets every byte pass.
     pub(in super::super) fn new(inner: T, unflushed: Arc<Unflushed>) -> Self {
@@ -145,17 +153,20 @@ impl<T> AgentIo<T> {
         (self.inner, self.screen.into_held())
     }
 
-    /// If the request before asked for a tunnel: goes on when the answer is known. False: it is not, and something waits.
-    fn decide(&mut self) -> bool {
+    /// If the request before asked for a tunnel: goes on once the answer is known. None: something waits for it.
+    fn decide(&mut self) -> Option<Decided> {
         if !self.screen.is_undecided() {
-            return true;
+            return Some(Decided::Before);
         }
         match self.flushes.0.wire.tunnel(self.screen.heads()) {
-            Some(tunnel) => self.screen.decide(tunnel),
-            None => return !self.screen.holds(),
+            None if self.screen.holds() => None,
+            None => Some(Decided::Before),
+            Some(tunnel) => {
+                self.screen.decide(tunnel);
+                self.note_fault();
+                Some(Decided::Now)
+            }
         }
-        self.note_fault();
-        true
     }
 
     fn note_fault(&mut self) {
@@ -222,11 +233,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for AgentIo<T> {
             return Pin::new(&mut me.inner).poll_read(cx, buf);
         }
         loop {
-            if !me.decide() {
-                return Poll::Pending;
-            }
             if me.screen.give(buf) {
                 return Poll::Ready(Ok(()));
+            }
+            match me.decide() {
+                Some(Decided::Before) => {}
+                Some(Decided::Now) => continue,
+                None => return Poll::Pending,
             }
             if me.screen.found().is_some() {
                 return me.refused(buf);

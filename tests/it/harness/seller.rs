@@ -135,7 +135,16 @@ impl Seller {
 
     /// No HTTP at all: the closure gets the connection before anything was read.
     pub(crate) fn tcp(handler: impl Fn(&mut Wire) + Send + Sync + 'static) -> Self {
-        Self::accept(false, move |mut wire, _, _| {
+        Self::raw(None, handler)
+    }
+
+    /// As [`Self::tcp`]; with `tls`, the closure gets the inside of the session.
+    pub(crate) fn raw(tls: Option<Arc<ServerConfig>>, handler: impl Fn(&mut Wire) + Send + Sync + 'static) -> Self {
+        Self::accept(tls.is_some(), move |wire, _, _| {
+            let mut wire = match &tls {
+                Some(config) => wire.into_server(ServerConnection::new(config.clone()).unwrap()),
+                None => wire,
+            };
             handler(&mut wire);
             wire.shutdown(Shutdown::Both);
         })
