@@ -1,6 +1,7 @@
 //! The unpaid path: normalise, send, stream back. Only a 402 leaves it.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -189,39 +190,42 @@ impl Sending<'_> {
     /// without a body whose kept connection ended before an answer (RFC 9110 §9.2.2). A seller may close a kept connection at the
     /// very moment it is used again, and an agent must not pay for our keeping it.
     async fn exchange(self, mut request: Request<SellerBody>) -> Result<(Response<Incoming>, Duration), Reason> {
-        let dialer = &self.conn.proxy.dialer;
-        let target = &self.key.1;
+        let Self { conn, key, progress, arrived, .. } = &self;
         let mut waited = Duration::ZERO;
-        if let Some(mut sender) = self.take_ready().await {
-            let spare = self.spare(&request);
-            let sent = Instant::now();
-            request = match (dialer.exchange(&mut sender, target, request, self.progress).await, spare) {
+        let mut kept = self.take_ready().await;
+        // One place that sends, for the first time and the second: its state is most of what a request takes.
+        loop {
+            let spare = kept.as_ref().and_then(|_| self.spare(&request));
+            let (first, sent) = (kept.is_some(), Instant::now());
+            let mut sender = match kept.take() {
+                Some(sender) => sender,
+                None => self.open().await?,
+            };
+            let result = conn.proxy.dialer.exchange(&mut sender, &key.1, request, *progress, sent).await;
+            request = match (result, spare) {
                 (Ok(response), _) => {
-                    let added = self.arrived.elapsed().saturating_sub(sent.elapsed());
+                    // What is not waiting for the seller is ours.
+                    let added = sent.duration_since(*arrived).saturating_sub(waited);
                     self.keep(sender);
                     return Ok((response, added));
                 }
-                (Err(SendError::NotSent(unsent)), _) => *unsent,
+                (Err(SendError::NotSent(unsent)), _) if first => *unsent,
                 (Err(SendError::Failed(Reason::UpstreamClosed)), Some(headers)) => self.again(&headers),
+                (Err(SendError::NotSent(_)), _) => return Err(Reason::UpstreamClosed),
                 (Err(SendError::Failed(reason)), _) => return Err(reason),
             };
-            self.conn.worker.pool.forget(&self.key);
+            conn.worker.pool.forget(key);
             waited += sent.elapsed();
         }
-        let sent = Instant::now();
-        // Boxed: a new connection is rare beside a request, and takes much more state.
-        let mut sender = match self.repeatable.wanted {
-            Wanted::Http1 => Box::pin(dialer.http(target, Wanted::Http1)).await?,
-            wanted => Box::pin(self.conn.worker.pool.shared(dialer, &self.key, wanted)).await?,
-        };
-        match dialer.exchange(&mut sender, target, request, self.progress).await {
-            Ok(response) => {
-                let added = self.arrived.elapsed().saturating_sub(waited + sent.elapsed());
-                self.keep(sender);
-                Ok((response, added))
-            }
-            Err(SendError::NotSent(_)) => Err(Reason::UpstreamClosed),
-            Err(SendError::Failed(reason)) => Err(reason),
+    }
+
+    /// A new connection, or the one that all requests share. Boxed: rare beside a request, and it takes much more state.
+    fn open(&self) -> Pin<Box<dyn Future<Output = Result<Sender, Reason>> + Send + '_>> {
+        let Self { conn, key, repeatable, .. } = self;
+        let dialer = &conn.proxy.dialer;
+        match repeatable.wanted {
+            Wanted::Http1 => Box::pin(dialer.http(&key.1, Wanted::Http1)),
+            wanted => Box::pin(conn.worker.pool.shared(dialer, key, wanted)),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -187,19 +187,23 @@ impl Dialer {
         target: &Target,
         mut request: Request<SellerBody>,
         progress: Option<&Progress>,
+        sent: Instant,
     ) -> Result<Response<Incoming>, SendError> {
+        let deadline = (sent + self.first_byte).into();
         match sender {
             Sender::Http1(Single { sender, ask, patience }) => {
                 shape::for_http1(&mut request, target);
                 if !ask.expect(&request) {
                     return Err(SendError::NotSent(Box::new(request)));
                 }
+                patience.as_mut().reset(deadline);
                 self.wait(sender.try_send_request(request), patience.as_mut(), progress).await
             }
             Sender::Http2(sender) => {
                 shape::for_http2(&mut request, target);
-                let patience = std::pin::pin!(tokio::time::sleep(self.first_byte));
-                self.wait(sender.try_send_request(request), patience, progress).await
+                // Boxed: a request of HTTP/1 is not to keep the room of one of HTTP/2.
+                let sending = Box::pin(sender.try_send_request(request));
+                self.wait(sending, Box::pin(tokio::time::sleep_until(deadline)).as_mut(), progress).await
             }
         }
     }
@@ -211,7 +215,6 @@ impl Dialer {
         let mut sending = std::pin::pin!(sending);
         let seen = || progress.map_or(0, Progress::seen);
         let mut before = seen();
-        patience.as_mut().reset(tokio::time::Instant::now() + self.first_byte);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = sending.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(|mut error| match error.take_message() {
