@@ -172,7 +172,8 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
 
 /// Makes trailers fit for whoever gets them: no hop-by-hop field, nothing in our name.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
-    strip_hop_by_hop(trailers);
+    let found = Found::of(trailers);
+    strip_hop_by_hop(trailers, &found);
     strip_ours(trailers);
     trailers.remove(PROXY_STATUS);
 }
