@@ -6,10 +6,10 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
@@ -37,10 +37,21 @@ pub(super) enum Names {
 /// The certificate authority of this instance, and the leaves it minted. One leaf key for all names.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    leaf_key: KeyPair,
+    keys: Arc<OnceLock<Result<Keys>>>,
     leaves: Mutex<HashMap<Host, (Arc<ServerConfig>, Instant)>>,
-    ticketer: Arc<dyn rustls::server::ProducesTickets>,
     alpn: Vec<Vec<u8>>,
+}
+
+/// What lives as long as the process.
+struct Keys {
+    leaf: KeyPair,
+    ticketer: Arc<dyn rustls::server::ProducesTickets>,
+}
+
+impl Keys {
+    fn make() -> Result<Self> {
+        Ok(Self { leaf: KeyPair::generate()?, ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()? })
+    }
 }
 
 /// The certificate that agents trust, and its key.
@@ -68,8 +79,13 @@ impl Authority {
     pub(super) fn new(ca: &Ca, http2: bool) -> Result<Self> {
         let key = KeyPair::from_pem(&ca.key).context("private/ca.key is not a PEM key")?;
         let issuer = Issuer::from_ca_cert_pem(&ca.pem, key).context("trust/ca.pem is not a CA certificate")?;
-        let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        Ok(Self { issuer, leaf_key: KeyPair::generate()?, leaves: Mutex::default(), ticketer, alpn: alpn(http2) })
+        let keys = Arc::<OnceLock<_>>::default();
+        // The library's first random bytes cost it tens of milliseconds. No start waits for them: whoever comes first, does.
+        let made = keys.clone();
+        std::thread::Builder::new().name("tollpass-keys".into()).spawn(move || {
+            made.get_or_init(Keys::make);
+        })?;
+        Ok(Self { issuer, keys, leaves: Mutex::default(), alpn: alpn(http2) })
     }
 
     /// The server configuration for a name, minted on first use.
@@ -89,6 +105,7 @@ impl Authority {
     }
 
     fn mint(&self, host: &Host) -> Result<ServerConfig> {
+        let keys = self.keys.get_or_init(Keys::make).as_ref().map_err(|error| anyhow!("no leaf key: {error:#}"))?;
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![match host {
             Host::Name(name) => SanType::DnsName(name.as_ref().try_into()?),
@@ -101,13 +118,13 @@ impl Authority {
         params.not_before = std::time::SystemTime::now().checked_sub(Duration::from_secs(3600)).map_or(params.not_before, Into::into);
         params.not_after = (std::time::SystemTime::now() + Duration::from_secs(7 * 24 * 3600)).into();
         params.use_authority_key_identifier_extension = true;
-        let leaf = params.signed_by(&self.leaf_key, &self.issuer)?;
-        let key = PrivateKeyDer::Pkcs8(self.leaf_key.serialize_der().into());
+        let leaf = params.signed_by(&keys.leaf, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(keys.leaf.serialize_der().into());
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], key)?;
-        config.ticketer = self.ticketer.clone();
+        config.ticketer = keys.ticketer.clone();
         config.send_tls13_tickets = 1;
         config.alpn_protocols = self.alpn.clone();
         Ok(config)

@@ -1,13 +1,11 @@
 //! Certificates on both sides: what we show to agents, whom we trust towards sellers, and the files that tell agents' programs.
 //!
-//! None of it depends on policy or ledger, and all of it takes time: roots are parsed, keys are made, the library gathers its first
-//! randomness. So it is prepared beside the rest of a start, on two threads.
+//! None of it depends on policy or ledger, and parsing the roots takes time: so it is prepared beside the rest of a start.
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -31,18 +29,11 @@ impl Trust {
     /// Names the file.
     pub(crate) fn prepare(config: &Config) -> Result<Self> {
         let ca = Ca::open(&config.private(), &config.trust())?;
-        let http2 = config.upstream.http2;
-        thread::scope(|scope| {
-            let towards_sellers = scope.spawn(|| {
-                let roots = Roots::load(&config.tls.extra_roots)?;
-                let configs = roots.clients([alpn(false), alpn(true)])?;
-                write_files(&config.trust(), &roots, &ca.pem)?;
-                Ok::<_, anyhow::Error>(configs)
-            });
-            let authority = Authority::new(&ca, http2)?;
-            let [http1, both] = towards_sellers.join().map_err(|_| anyhow!("loading the roots panicked"))??;
-            Ok(Self { authority, configs: Configs { http1, both } })
-        })
+        let authority = Authority::new(&ca, config.upstream.http2)?;
+        let roots = Roots::load(&config.tls.extra_roots)?;
+        write_files(&config.trust(), &roots, &ca.pem)?;
+        let [http1, both] = roots.clients([alpn(false), alpn(true)])?;
+        Ok(Self { authority, configs: Configs { http1, both } })
     }
 }
 
