@@ -6,6 +6,7 @@
 //! file (`env:NAME`, `file:PATH`), never from the text itself, and are never printed. Relative paths start at the folder
 //! of the file. Only the composition root reads this type; every other part gets the values it needs.
 
+mod parent;
 mod read;
 pub(crate) mod reader;
 pub(crate) mod scalar;
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use parent::Bypass;
 pub use tree::Problem;
 pub(crate) use value::duration;
 pub use value::{Cidr, Secret};
@@ -24,6 +26,7 @@ pub use value::{Cidr, Secret};
 use crate::custody::Unseal;
 use crate::mpc::{Fingerprint, WalletId};
 use crate::payment::AgentId;
+use crate::policy::Host;
 
 /// The whole start-up configuration.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ pub struct Config {
     pub drain: Drain,
     /// What metrics show.
     pub metrics: MetricsConfig,
+    /// Whether requests are logged one by one.
+    pub access_log: AccessFormat,
 }
 
 /// Listening addresses.
@@ -179,9 +184,24 @@ pub enum Pin {
     Certificate(PathBuf),
 }
 
+/// A proxy between this one and the sellers.
+#[derive(Clone, Debug)]
+pub struct ParentConfig {
+    /// Its name or address.
+    pub host: Host,
+    /// Its port.
+    pub port: u16,
+    /// `user:password` for it.
+    pub credentials: Option<Secret>,
+    /// What is reached without it.
+    pub no_proxy: Vec<Bypass>,
+}
+
 /// The leg towards sellers.
 #[derive(Clone, Debug)]
 pub struct UpstreamConfig {
+    /// The proxy in between, if there is one.
+    pub parent: Option<ParentConfig>,
     /// Allow private and loopback addresses (never link-local, metadata or our own).
     pub allow_private: bool,
     /// Private ranges that are allowed although `allow_private` is off.
@@ -236,6 +256,17 @@ pub struct Drain {
     pub unpaid: Duration,
     /// For requests that were paid.
     pub paid: Duration,
+}
+
+/// How requests are logged one by one, on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// They are not.
+    Off,
+    /// Values with blanks between.
+    Text,
+    /// One object per line.
+    Json,
 }
 
 /// What metrics show.

@@ -110,6 +110,7 @@ pub struct Metrics {
     cosigner_frozen: IntGaugeVec,
     cosigner_bans: IntCounterVec,
     cosigner_alarms: IntCounterVec,
+    access_log_dropped: IntCounter,
 }
 
 /// The counters of one agent's requests, kept on its connection: counting takes no look-up and no lock.
@@ -188,6 +189,7 @@ impl Metrics {
             cosigner_frozen: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_FROZEN), t::COSIGNER_FROZEN.labels)),
             cosigner_bans: registered(r, IntCounterVec::new(opts(&t::COSIGNER_BANS), t::COSIGNER_BANS.labels)),
             cosigner_alarms: registered(r, IntCounterVec::new(opts(&t::COSIGNER_ALARMS), t::COSIGNER_ALARMS.labels)),
+            access_log_dropped: registered(r, IntCounter::with_opts(opts(&t::ACCESS_LOG_DROPPED))),
             registry: r.clone(),
         })
     }
@@ -323,6 +325,11 @@ impl Metrics {
         counted.inc_by(bans.saturating_sub(counted.get()));
     }
 
+    /// A line of the access log had nowhere to go.
+    pub fn access_log_dropped(&self) {
+        self.access_log_dropped.inc();
+    }
+
     /// The Prometheus text format, version 0.0.4.
     pub fn render(&self) -> String {
         let mut out = Vec::with_capacity(16 << 10);
@@ -384,6 +391,7 @@ mod tests {
         m.cosigner_request("begin", "ok");
         m.cosigner_state("w1", 1, 2, false, 1);
         m.cosigner_alarm("replay");
+        m.access_log_dropped();
         m
     }
 

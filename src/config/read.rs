@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::parent;
 use super::reader::{Env, Reader};
 use super::scalar::{
     address, address_or_none, bytes, bytes_between, bytes_or_none, choice, count, flag, host_pattern, path, some_time, text, time,
 };
 use super::tree::{At, Keys, Node, Problem, Section, Value};
 use super::{
-    AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, TransparentConfig, Unnamed,
-    UpstreamConfig,
+    AccessFormat, AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, TransparentConfig,
+    Unnamed, UpstreamConfig,
 };
 use crate::payment::AgentId;
 
@@ -30,6 +31,7 @@ const TOP: Keys = Keys {
         "limits",
         "drain",
         "metrics",
+        "access_log",
     ],
     later: &["chains", "admin", "cosigner", "otlp", "approvals"],
 };
@@ -39,8 +41,20 @@ const LEDGER: Keys = Keys { known: &["store", "ephemeral"], later: &["url"] };
 const TLS: Keys = Keys { known: &["intercept", "never", "extra_roots"], later: &[] };
 const AGENTS: Keys = Keys { known: &["default", "tokens"], later: &[] };
 const UPSTREAM: Keys = Keys {
-    known: &["allow_private", "allow_cidrs", "replay_limit", "replay_memory", "replay_disk", "connect", "first_byte", "idle", "http2"],
-    later: &["proxy"],
+    known: &[
+        "allow_private",
+        "allow_cidrs",
+        "replay_limit",
+        "replay_memory",
+        "replay_disk",
+        "connect",
+        "first_byte",
+        "idle",
+        "http2",
+        "proxy",
+        "no_proxy",
+    ],
+    later: &[],
 };
 const LIMITS: Keys = Keys {
     known: &[
@@ -84,6 +98,8 @@ impl Reader<'_> {
         let limits = self.limits(&top);
         let drain = self.drain(&top);
         let metrics = self.metrics(&top);
+        let formats = [("off", AccessFormat::Off), ("text", AccessFormat::Text), ("json", AccessFormat::Json)];
+        let access_log = top.read("access_log", AccessFormat::Off, &mut self.problems, |n| choice(n, &formats));
         let signer = self.signer(&top);
         self.callers(&top, &listen, &agents);
         Some(Config {
@@ -100,6 +116,7 @@ impl Reader<'_> {
             limits,
             drain,
             metrics,
+            access_log,
         })
     }
 
@@ -203,8 +220,10 @@ impl Reader<'_> {
     fn upstream(&mut self, top: &Section<'_>) -> UpstreamConfig {
         let s = self.section(top, "upstream", UPSTREAM);
         let allow_cidrs = self.list(&s, "allow_cidrs", |n| Cidr::parse(text(n)?));
+        let parent = parent::read(self, &s);
         let p = &mut self.problems;
         UpstreamConfig {
+            parent,
             allow_private: s.read("allow_private", false, p, flag),
             allow_cidrs,
             replay_limit: s.read("replay_limit", 16 * MIB, p, bytes),

@@ -51,6 +51,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(c.drain, Drain { unpaid: Duration::from_secs(10), paid: Duration::from_secs(25) });
     assert_eq!((c.upstream.replay_limit, c.upstream.replay_memory, c.upstream.replay_disk), (16 << 20, 64 << 20, 1 << 30));
     assert_eq!((c.upstream.connect.as_secs(), c.upstream.first_byte.as_secs(), c.upstream.idle.as_secs()), (5, 300, 300));
+    assert!(c.upstream.parent.is_none() && c.access_log == AccessFormat::Off);
     assert!(!c.upstream.allow_private && !c.ledger.ephemeral_ok && !c.metrics.all_agents);
     assert_eq!(c.tls.intercept, Intercept::Allowed);
     assert_eq!((c.private(), c.trust()), ("/var/lib/tollpass/private".into(), "/var/lib/tollpass/trust".into()));
@@ -68,10 +69,11 @@ policy:   p.yaml
 tls:      { intercept: none, never: ["*.Bank.example", "10.0.0.1"], extra_roots: [roots/corp.pem] }
 agents:   { tokens: "file:secrets/agents.yaml" }
 signer:   { local: { key: env:K } }
-upstream: { allow_private: true, allow_cidrs: [10.0.0.0/8], replay_limit: 1MiB, replay_memory: 2MiB, replay_disk: 0, connect: 1s, first_byte: 2m, idle: 1h }
+upstream: { allow_private: true, allow_cidrs: [10.0.0.0/8], replay_limit: 1MiB, replay_memory: 2MiB, replay_disk: 0, proxy: "http://10.0.0.9:3128", no_proxy: [.corp.example, 10.0.0.0/8], connect: 1s, first_byte: 2m, idle: 1h }
 limits:   { connections: 10, agent_connections: 5, requests: 20, agent_requests: 7, header: 16KiB, seller_header: 32KiB, body: 1GiB, idle: 1m, challenge: 32KiB, challenge_time: 500ms, identical: 3 }
 drain:    { unpaid: 0s, paid: 1s }
 metrics:  { agents: all }
+access_log: json
 "#,
     )
     .unwrap();
@@ -84,6 +86,9 @@ metrics:  { agents: all }
     assert_eq!((c.upstream.replay_disk, c.limits.challenge_time), (0, Duration::from_millis(500)));
     assert_eq!((c.limits.agent_connections, c.limits.requests, c.limits.agent_requests), (5, 20, 7));
     assert_eq!((c.limits.seller_header, c.limits.body, c.limits.idle.as_secs()), (32 << 10, 1 << 30, 60));
+    let parent = c.upstream.parent.unwrap();
+    assert_eq!((parent.host.to_string().as_str(), parent.port, parent.no_proxy.len()), ("10.0.0.9", 3128, 2));
+    assert_eq!(c.access_log, AccessFormat::Json);
     assert!(c.metrics.all_agents && c.ledger.ephemeral_ok && c.upstream.allow_private);
 }
 
@@ -96,7 +101,7 @@ fn mistakes_name_line_column_and_the_way_out() {
         ),
         (
             "limit: {}",
-            "tollpass.yaml:4:1: unknown key `limit`: did you mean `limits`? Known here: version, listen, state, ledger, policy, tls, agents, signer, transparent, upstream, limits, drain, metrics",
+            "tollpass.yaml:4:1: unknown key `limit`: did you mean `limits`? Known here: version, listen, state, ledger, policy, tls, agents, signer, transparent, upstream, limits, drain, metrics, access_log",
         ),
         ("drain: { whatever: 1s }", "tollpass.yaml:4:10: unknown key `whatever` in `drain`: write `unpaid` or `paid`"),
         ("listen: { transparent: 15001 }", "tollpass.yaml:4:24: `transparent`: write an IP address and port such as 127.0.0.1:15001"),
@@ -110,7 +115,23 @@ fn mistakes_name_line_column_and_the_way_out() {
         ("admin: { tokens: x }", "tollpass.yaml:4:1: `admin` is not in this version of tollpass: remove it"),
         ("ledger: { store: postgres }", "tollpass.yaml:4:18: `store`: `postgres` is not in this version of tollpass: write sqlite"),
         ("ledger: { ephemeral: yes }", "tollpass.yaml:4:22: `ephemeral`: write `refuse` or `accept`"),
-        ("upstream: { proxy: http://p }", "tollpass.yaml:4:13: `upstream.proxy` is not in this version of tollpass: remove it"),
+        (
+            "upstream: { proxy: http://p }",
+            "tollpass.yaml:4:20: `upstream.proxy`: write http://HOST:PORT, or env:NAME or file:PATH where there are credentials",
+        ),
+        (
+            "upstream: { proxy: \"http://u:hunter2@p:1\" }",
+            "tollpass.yaml:4:20: `upstream.proxy`: credentials are never written into this file: write env:NAME or file:PATH, which hold the whole URL",
+        ),
+        (
+            "upstream: { no_proxy: [a.example] }",
+            "tollpass.yaml:4:13: `upstream.no_proxy` has no effect without `upstream.proxy`: remove it",
+        ),
+        (
+            "upstream: { proxy: \"http://p:1\", no_proxy: [\"a.*\"] }",
+            "tollpass.yaml:4:45: `no_proxy`: write a host name, .name for every name below it, or a range such as 10.0.0.0/8",
+        ),
+        ("access_log: yes", "tollpass.yaml:4:13: `access_log`: write `off`, `text` or `json`"),
         (
             "upstream: { connect: 5 }",
             "tollpass.yaml:4:22: `connect`: 5 has no unit: write a whole number with a unit, such as 250ms, 5s, 15m or 2h",
@@ -197,6 +218,21 @@ fn secrets_come_from_outside_and_never_show() {
         assert!(half.contains(&format!("`{key}` is missing")), "{half}");
     }
     assert!(shown("{ gateway: x }").starts_with("tollpass.yaml:3:11: `signer.gateway` is not in this version"));
+}
+
+#[test]
+fn the_parents_credentials_come_from_outside_and_never_show() {
+    let with = |url: &str| {
+        let text = format!("{SMALLEST}upstream: {{ proxy: env:PARENT }}\n");
+        Config::parse(Path::new("t.yaml"), &text, &|name| Some(if name == "K" { KEY.into() } else { url.to_owned() }))
+    };
+    let parent = with("http://bot:hunter2@proxy.example:3128").unwrap().upstream.parent.unwrap();
+    assert_eq!(parent.credentials.as_ref().unwrap().expose(), "bot:hunter2");
+    assert!(!format!("{parent:?}").contains("hunter2"));
+    for bad in ["http://hunter2@proxy.example:1", "hunter2", "http://bot:hunter2@proxy.example"] {
+        let error = with(bad).unwrap_err().to_string();
+        assert!(error.contains("upstream.proxy") && !error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]

@@ -84,6 +84,12 @@ pub(super) const COSIGNER_ALARMS: MetricRow = row(
     &["kind"],
     "Co-signer: agent_not_tied, share_copied, revoked_identity, replay: somebody uses what is not theirs. Look at the log.",
 );
+pub(super) const ACCESS_LOG_DROPPED: MetricRow = row(
+    "tollpass_access_log_dropped_total",
+    "counter",
+    &[],
+    "Lines of the access log that were dropped because standard output was not read fast enough.",
+);
 pub(super) const BUILD: MetricRow = row("tollpass_build_info", "gauge", &["version", "commit"], "Always 1; the labels say what runs.");
 
 /// Every metric, in the order of the README.
@@ -112,6 +118,7 @@ pub const TABLE: &[MetricRow] = &[
     COSIGNER_FROZEN,
     COSIGNER_BANS,
     COSIGNER_ALARMS,
+    ACCESS_LOG_DROPPED,
     BUILD,
     row("process_cpu_seconds_total", "counter", &[], "User and system CPU time, seconds."),
     row("process_open_fds", "gauge", &[], "Open file descriptors."),

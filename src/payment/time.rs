@@ -42,4 +42,10 @@ impl Timestamp {
     pub fn rfc3339(self) -> String {
         jiff::Timestamp::from_second(self.secs()).map_or_else(|_| self.secs().to_string(), |t| t.to_string())
     }
+
+    /// RFC 3339 in UTC with milliseconds, for lines that are sorted.
+    pub fn rfc3339_millis(self) -> String {
+        let seconds = self.rfc3339();
+        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), self.millis().rem_euclid(1000))
+    }
 }

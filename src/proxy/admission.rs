@@ -9,6 +9,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::access::Record;
 use super::body::{AgentBody, BodyError};
 use super::connection::Connection;
 use super::load::Running;
@@ -19,20 +20,36 @@ use crate::payment::Reason;
 pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
     let wire = &conn.unflushed.wire;
     let connect = request.method() == Method::CONNECT;
-    let mut response = match wire.begin() {
-        Some(reason) => error::failure(reason).map(|body| Counted { body, _running: None }),
-        None => admitted(conn, request).await,
+    let mut record = Record::of(conn, &request);
+    let (mut response, running) = match wire.begin() {
+        Some(reason) => (error::failure(reason), None),
+        None => admitted(conn, request, record.as_mut()).await,
     };
     if wire.refusal().is_some() {
         // Nobody knows where the message ends.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    wire.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && response.status().is_success()));
-    response
+    let tunnel = connect && response.status().is_success();
+    wire.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS || tunnel);
+    if let Some(record) = &mut record {
+        record.answered(&response);
+    }
+    if let Some(record) = record.take_if(|_| tunnel) {
+        // It has a line of its own, when it ends.
+        record.forget();
+    }
+    response.map(|body| Counted { body, _running: running, record })
 }
 
-async fn admitted(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
+async fn admitted(
+    conn: &Arc<Connection>,
+    request: Request<Incoming>,
+    record: Option<&mut Record>,
+) -> (Response<AgentBody>, Option<Running>) {
     let caller = conn.caller(request.headers());
+    if let (Some(record), Ok(caller)) = (record, &caller) {
+        record.is_of(caller);
+    }
     // Who has no place may not keep one by waiting.
     let close = matches!(caller, Err(Reason::TooManyAgentConnections)) && request.version() < Version::HTTP_2;
     let running = match &caller {
@@ -44,7 +61,7 @@ async fn admitted(conn: &Arc<Connection>, request: Request<Incoming>) -> Respons
         Ok(_) if request.body().size_hint().lower() > conn.proxy.limits.body => Err(Reason::BodyTooLarge),
         other => other,
     };
-    let (response, running) = match running {
+    let (mut response, running) = match running {
         Ok(running) => (forward::serve(conn, request, caller).await, running),
         Err(reason) => {
             let response = error::failure(reason);
@@ -54,17 +71,18 @@ async fn admitted(conn: &Arc<Connection>, request: Request<Incoming>) -> Respons
             (response, None)
         }
     };
-    let (mut head, body) = response.into_parts();
     if close {
-        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Response::from_parts(head, Counted { body, _running: running })
+    (response, running)
 }
 
 /// An answer on its way to the agent. Its request counts until it was handed on whole, or given up.
 pub(super) struct Counted {
     body: AgentBody,
     _running: Option<Running>,
+    /// Its line in the access log.
+    record: Option<Record>,
 }
 
 impl Body for Counted {
@@ -72,7 +90,11 @@ impl Body for Counted {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (&mut self.record, &frame) {
+            record.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::guard::Guard;
 use super::names::Names;
+use super::parent::Parent;
 use crate::payment::Reason;
 use crate::policy::Host;
 
@@ -21,20 +22,60 @@ pub(super) struct Dial {
     pub(super) guard: Guard,
     connect: Duration,
     names: Names,
+    parent: Option<Parent>,
 }
 
 impl Dial {
-    /// Connections that `guard` permits, each within `connect`.
-    pub(super) fn new(guard: Guard, connect: Duration) -> Self {
-        Self { guard, connect, names: Names::default() }
+    /// Connections that `guard` permits, each within `connect`, by way of `parent` where it leads there.
+    pub(super) fn new(guard: Guard, connect: Duration, parent: Option<Parent>) -> Self {
+        Self { guard, connect, names: Names::default(), parent }
     }
 
-    /// A TCP connection to a checked address of `host`.
+    /// Bytes to and from `host`: a connection to a checked address, or a tunnel that the parent opened.
     pub(super) async fn tcp(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
-        tokio::time::timeout(self.connect, self.unbounded(host, port)).await.unwrap_or(Err(Reason::ConnectTimeout))
+        let opening = async {
+            let Some(parent) = self.parent_to(host) else { return self.direct(host, port).await };
+            let mut stream = self.to_parent(parent, host, port).await?;
+            parent.tunnel(&mut stream, host, port).await?;
+            Ok(stream)
+        };
+        tokio::time::timeout(self.connect, opening).await.unwrap_or(Err(Reason::ConnectTimeout))
     }
 
-    async fn unbounded(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
+    /// A connection for plain HTTP requests to `host`: to it, or to the parent, which reads them in absolute form.
+    pub(super) async fn plain(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
+        let opening = async {
+            match self.parent_to(host) {
+                Some(parent) => self.to_parent(parent, host, port).await,
+                None => self.direct(host, port).await,
+            }
+        };
+        tokio::time::timeout(self.connect, opening).await.unwrap_or(Err(Reason::ConnectTimeout))
+    }
+
+    /// The proxy between us and `host`, if there is one.
+    pub(super) fn parent_to(&self, host: &Host) -> Option<&Parent> {
+        self.parent.as_ref().filter(|parent| parent.leads_to(host))
+    }
+
+    /// The parent looks names up, so of the target only an address can be checked here.
+    async fn to_parent(&self, parent: &Parent, host: &Host, port: u16) -> Result<TcpStream, Reason> {
+        if let Host::Ip(ip) = host
+            && !self.guard.permits(SocketAddr::new(*ip, port))
+        {
+            return Err(Reason::ForbiddenAddress);
+        }
+        let found = match &parent.host {
+            Host::Ip(ip) => [*ip].into(),
+            Host::Name(name) => self.names.resolve(name).await.map_err(|_| Reason::ParentFailed)?,
+        };
+        let all = found.iter().map(|ip| SocketAddr::new(*ip, parent.port));
+        let permitted: Vec<SocketAddr> = all.filter(|address| self.guard.permits_parent(*address)).collect();
+        let stream = race(permitted).await.map_err(|_| Reason::ParentFailed)?;
+        self.checked(stream)
+    }
+
+    async fn direct(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
         let stream = match host {
             Host::Ip(ip) => {
                 let address = SocketAddr::new(*ip, port);
@@ -49,6 +90,11 @@ impl Dial {
                 race(self.permitted(&found, port)?).await?
             }
         };
+        self.checked(stream)
+    }
+
+    /// Not ourselves, by whatever address.
+    fn checked(&self, stream: TcpStream) -> Result<TcpStream, Reason> {
         if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
             && self.guard.is_ourselves(local, peer)
         {
@@ -110,7 +156,7 @@ mod tests {
     }
 
     fn dial(allow_private: bool) -> Dial {
-        Dial::new(Guard::new(allow_private, &[]), Duration::from_secs(5))
+        Dial::new(Guard::new(allow_private, &[]), Duration::from_secs(5), None)
     }
 
     fn order(allow_private: bool, found: &[&str]) -> Result<Vec<String>, Reason> {
@@ -164,7 +210,7 @@ mod tests {
         let port = open.local_addr().unwrap().port();
         let host = Host::parse("localhost").unwrap();
         run(async {
-            let dial = Dial::new(Guard::new(true, &[]), Duration::from_secs(5));
+            let dial = Dial::new(Guard::new(true, &[]), Duration::from_secs(5), None);
             assert!(dial.tcp(&host, port).await.is_ok());
             dial.guard.set_own(vec![SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([0; 16], port))]);
             assert_eq!(dial.tcp(&host, port).await.err(), Some(Reason::ForbiddenAddress));

@@ -66,6 +66,12 @@ impl Guard {
         !private(ip) || self.allow_private || self.allow.iter().any(|c| c.contains(ip))
     }
 
+    /// May the operator's own parent proxy be dialled there? It may be anywhere but where nothing ever is, or we are.
+    pub(super) fn permits_parent(&self, address: SocketAddr) -> bool {
+        let ip = effective(address.ip());
+        !never(ip) && !self.is_own_port(ip, address.port())
+    }
+
     /// Did a finished connection end at ourselves after all? Catches our listeners on addresses that are not loopback.
     pub(super) fn is_ourselves(&self, local: SocketAddr, peer: SocketAddr) -> bool {
         effective(local.ip()) == effective(peer.ip()) && self.own.get().is_some_and(|own| own.iter().any(|o| o.port() == peer.port()))

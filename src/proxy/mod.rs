@@ -1,6 +1,7 @@
 //! The edge: everything that knows hyper and sockets. A request that gets no 402 meets `server` → `forward` → `upstream`
 //! and nothing else; only a 402 enters `paywall`, and only a payment leaves the worker for the money runtime (`paid`).
 
+mod access;
 mod admission;
 mod agent;
 mod body;
@@ -18,6 +19,7 @@ mod live;
 mod load;
 mod names;
 mod paid;
+mod parent;
 mod paywall;
 mod phase;
 mod pool;
@@ -64,11 +66,13 @@ pub(crate) use phase::Phase;
 pub(crate) use till::Till;
 pub(crate) use trust::Trust;
 
+use access::AccessLog;
 use dial::Dial;
 use exchange::Exchanges;
 use guard::Guard;
 use live::{Connections, Live};
 use load::Loads;
+use parent::Parent;
 use phase::Course;
 use tls::Authority;
 use upstream::Dialer;
@@ -107,6 +111,7 @@ pub(crate) struct Proxy {
     live: Live,
     connections: Connections,
     loads: Loads,
+    access: Option<Arc<AccessLog>>,
     limits: Limits,
     idle: Duration,
     replay_limit: u64,
@@ -129,7 +134,11 @@ impl Proxy {
         let never = never.map_err(|fault| anyhow::anyhow!("tls.never: {fault}"))?;
         let upstream = &config.upstream;
         let dialer = Dialer {
-            net: Dial::new(Guard::new(upstream.allow_private, &upstream.allow_cidrs), upstream.connect),
+            net: Dial::new(
+                Guard::new(upstream.allow_private, &upstream.allow_cidrs),
+                upstream.connect,
+                upstream.parent.as_ref().map(Parent::new),
+            ),
             tls: configs,
             connect: upstream.connect,
             first_byte: upstream.first_byte,
@@ -138,6 +147,7 @@ impl Proxy {
         let folder = config.private().join("replay");
         let replay_budget = replay::Budget::open(upstream.replay_memory, upstream.replay_disk, &folder);
         let replay_budget = replay_budget.context("cannot open the folder for request bodies")?;
+        let access = AccessLog::start(config.access_log, parts.metrics.clone()).context("cannot start the access log")?;
         // Random, so that two proxies in a row are not taken for a loop and nobody learns a host name.
         let pseudonym = format!("tollpass-{:016x}", rand::random::<u64>());
         Ok(Arc::new(Self {
@@ -157,6 +167,7 @@ impl Proxy {
             live: Live::default(),
             connections: Connections::new(config.limits.connections),
             loads: Loads::new(&config.limits),
+            access,
             limits: config.limits,
             idle: upstream.idle,
             replay_limit: upstream.replay_limit,

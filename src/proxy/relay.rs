@@ -19,8 +19,8 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
 }
 
-/// Joins two streams until both said all they had to say, or one broke.
-pub(super) fn relay_streams<A, S>(agent: A, seller: S) -> impl Future<Output = ()> + Send
+/// Joins two streams until both said all they had to say, or one broke. Says how many bytes passed up and down.
+pub(super) fn relay_streams<A, S>(agent: A, seller: S) -> impl Future<Output = (u64, u64)> + Send
 where
     A: AsyncRead + AsyncWrite + Unpin + Send,
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -41,13 +41,14 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    type Output = ();
+    type Output = (u64, u64);
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(u64, u64)> {
         let Self { agent, seller, up, down } = &mut *self;
         match (up.poll(cx, agent, seller), down.poll(cx, seller, agent)) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
+                Poll::Ready((up.passed, down.passed))
+            }
             _ => Poll::Pending,
         }
     }
@@ -58,6 +59,8 @@ where
 struct Way {
     /// Read, but not yet taken by the other side. Nothing more is read before it is gone.
     held: Bytes,
+    /// Bytes read so far.
+    passed: u64,
     /// Written since the last flush.
     unflushed: bool,
     stage: Stage,
@@ -133,6 +136,7 @@ impl Way {
             Poll::Ready(written) => written,
             Poll::Pending => 0,
         };
+        self.passed += read.len() as u64;
         self.unflushed = true;
         if written < read.len() {
             self.held = Bytes::copy_from_slice(&read[written..]);
@@ -149,7 +153,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     /// Both far ends of a tunnel with so little room in between.
-    fn tunnel(room: usize) -> (tokio::io::DuplexStream, tokio::io::DuplexStream, tokio::task::JoinHandle<()>) {
+    fn tunnel(room: usize) -> (tokio::io::DuplexStream, tokio::io::DuplexStream, tokio::task::JoinHandle<(u64, u64)>) {
         let (agent, near) = duplex(room);
         let (far, seller) = duplex(room);
         (agent, seller, tokio::spawn(relay_streams(near, far)))
@@ -168,7 +172,7 @@ mod tests {
         heard.clear();
         agent.read_to_string(&mut heard).await.unwrap();
         assert_eq!(heard, "answer");
-        relay.await.unwrap();
+        assert_eq!(relay.await.unwrap(), (8, 6), "up and down");
     }
 
     #[tokio::test]
@@ -186,7 +190,7 @@ mod tests {
         assert_eq!(heard, expected);
         drop(seller);
         sending.await.unwrap();
-        relay.await.unwrap();
+        assert_eq!(relay.await.unwrap(), (10_000, 0));
     }
 
     #[tokio::test]

@@ -60,7 +60,8 @@ pub(super) async fn serve(conn: Arc<Connection>, mut stream: TcpStream) {
     };
     let Ok(Ok((caller, asked))) = tokio::time::timeout(GREETING, asked).await else { return };
     let opened = match asked {
-        Ok(target) => tunnel::open(&conn, &caller, target).await.map_err(|reason| {
+        Ok(target) => tunnel::open(&conn, &caller, target.clone()).await.map_err(|reason| {
+            tunnel::refused(&conn, &caller, &target, reason);
             caller.metrics.request(502);
             Reply::of(reason)
         }),

@@ -62,13 +62,16 @@ async fn secure(conn: Arc<Connection>, caller: Caller, destination: SocketAddr, 
     };
     let Some(host) = host else { return unnamed(conn, caller, destination, agent).await };
     let target = Target { https: true, host, port: destination.port() };
-    match tunnel::open(&conn, &caller, target).await {
+    match tunnel::open(&conn, &caller, target.clone()).await {
         Ok(Opening::Read(target)) => tunnel::secure(conn, caller, target, agent).await,
         Ok(blind) => {
             caller.metrics.request(200);
             tunnel::enter(conn, caller, blind, agent).await;
         }
-        Err(reason) => tracing::warn!(%reason, "a redirected connection could not be passed on"),
+        Err(reason) => {
+            tunnel::refused(&conn, &caller, &target, reason);
+            tracing::warn!(%reason, "a redirected connection could not be passed on");
+        }
     }
 }
 
@@ -87,9 +90,12 @@ async fn unnamed(conn: Arc<Connection>, caller: Caller, destination: SocketAddr,
     match opened {
         Ok(seller) => {
             caller.metrics.request(200);
-            tunnel::pass(conn, caller, agent, seller).await;
+            tunnel::enter(conn, caller, Opening::Blind(target, seller), agent).await;
         }
-        Err(reason) => tracing::warn!(%destination, %reason, "a redirected connection could not be passed on"),
+        Err(reason) => {
+            tunnel::refused(&conn, &caller, &target, reason);
+            tracing::warn!(%destination, %reason, "a redirected connection could not be passed on");
+        }
     }
 }
 

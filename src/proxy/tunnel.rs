@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::access::Record;
 use super::agent::Caller;
 use super::connection::{Connection, Towards};
 use super::relay::relay_streams;
@@ -25,7 +26,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A tunnel that may be entered.
 pub(super) enum Opening {
     /// Bytes pass as they are; the seller is connected.
-    Blind(TcpStream),
+    Blind(Target, TcpStream),
     /// Looked into; the seller is connected when there is a request.
     Read(Target),
 }
@@ -36,7 +37,8 @@ pub(super) async fn open(conn: &Connection, caller: &Caller, target: Target) -> 
     if intercepts(conn, caller, &target) {
         return Ok(Opening::Read(target));
     }
-    Ok(Opening::Blind(conn.proxy.dialer.net.tcp(&target.host, target.port).await?))
+    let seller = conn.proxy.dialer.net.tcp(&target.host, target.port).await?;
+    Ok(Opening::Blind(target, seller))
 }
 
 /// Decided once per tunnel: `never` wins, then `all`/`none`, then whether some allow entry could match the host.
@@ -52,16 +54,28 @@ pub(super) fn intercepts(conn: &Connection, caller: &Caller, target: &Target) ->
     }
 }
 
-/// Serves a tunnel to its end.
-pub(super) async fn enter(conn: Arc<Connection>, caller: Caller, opening: Opening, agent: AgentStream) {
-    match opening {
-        Opening::Blind(seller) => pass(conn, caller, agent, seller).await,
-        Opening::Read(target) => Box::pin(read(conn, caller, target, agent)).await,
+/// A line in the access log for a tunnel that was not opened, where no answer of HTTP has one.
+pub(super) fn refused(conn: &Connection, caller: &Caller, target: &Target, reason: Reason) {
+    if let Some(record) = Record::tunnel(conn, caller, target) {
+        record.refused(reason);
     }
 }
 
-/// Passes bytes on unread.
-pub(super) async fn pass(conn: Arc<Connection>, caller: Caller, agent: AgentStream, seller: TcpStream) {
+/// Serves a tunnel to its end.
+pub(super) async fn enter(conn: Arc<Connection>, caller: Caller, opening: Opening, agent: AgentStream) {
+    let (Opening::Blind(target, _) | Opening::Read(target)) = &opening;
+    let record = Record::tunnel(&conn, &caller, target);
+    let passed = match opening {
+        Opening::Blind(_, seller) => Some(pass(conn, caller, agent, seller).await),
+        Opening::Read(target) => Box::pin(read(conn, caller, target, agent)).await,
+    };
+    if let Some(record) = record {
+        record.passed(passed);
+    }
+}
+
+/// Passes bytes on unread; how many, up and down.
+async fn pass(conn: Arc<Connection>, caller: Caller, agent: AgentStream, seller: TcpStream) -> (u64, u64) {
     let _kept = (conn.proxy.dialer.net.guard.mark(&seller), caller.place);
     drop(conn);
     // Two sockets with nothing between them are the usual case.
@@ -71,8 +85,8 @@ pub(super) async fn pass(conn: Arc<Connection>, caller: Caller, agent: AgentStre
     }
 }
 
-/// Looks at the first bytes: a TLS hello is answered, HTTP is parsed, anything else is relayed untouched.
-async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: AgentStream) {
+/// Looks at the first bytes: a TLS hello is answered, HTTP is parsed, anything else is relayed untouched. Says how much was relayed.
+async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: AgentStream) -> Option<(u64, u64)> {
     let (kind, agent) = sniff::look(agent, false, SILENCE).await;
     match kind {
         Kind::Tls => secure(conn, caller, target, agent).await,
@@ -84,10 +98,11 @@ async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: Agen
         // Nothing said yet: the server speaks first in this protocol.
         Kind::Other | Kind::Silent => {
             if let Ok(seller) = conn.proxy.dialer.net.tcp(&target.host, target.port).await {
-                pass(conn, caller, agent, seller).await;
+                return Some(pass(conn, caller, agent, seller).await);
             }
         }
     }
+    None
 }
 
 /// TLS that is opened: the agent's session ends here, in the name of the target.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -104,10 +104,10 @@ impl Dialer {
     /// An HTTP connection, TLS where the target says so.
     pub(super) async fn http(&self, target: &Target, wanted: Wanted) -> Result<Sender, Reason> {
         if !target.https {
-            let stream = SellerStream::Tcp(self.net.tcp(&target.host, target.port).await?);
             return match wanted {
-                Wanted::Known => self.http2(stream).await,
-                Wanted::Http1 | Wanted::Negotiated => self.http1(stream).await,
+                // A parent proxy reads HTTP/1; HTTP/2 in the clear needs a tunnel through it.
+                Wanted::Known => self.http2(SellerStream::Tcp(self.net.tcp(&target.host, target.port).await?)).await,
+                Wanted::Http1 | Wanted::Negotiated => self.http1(SellerStream::Tcp(self.net.plain(&target.host, target.port).await?)).await,
             };
         }
         let first = if wanted == Wanted::Http1 { &self.tls.http1 } else { &self.tls.both };
@@ -193,11 +193,21 @@ impl Dialer {
         match sender {
             Sender::Http1(Single { sender, ask, patience }) => {
                 shape::for_http1(&mut request, target);
+                let parent = self.net.parent_to(&target.host).filter(|_| !target.https);
+                if let Some(parent) = parent {
+                    parent.address(&mut request, target);
+                }
                 if !ask.expect(&request) {
                     return Err(SendError::NotSent(Box::new(request)));
                 }
                 patience.as_mut().reset(deadline);
-                self.wait(sender.try_send_request(request), patience.as_mut(), progress).await
+                match self.wait(sender.try_send_request(request), patience.as_mut(), progress).await {
+                    // What the parent wants of us is not the agent's to give.
+                    Ok(response) if parent.is_some() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                        Err(SendError::Failed(Reason::ParentFailed))
+                    }
+                    done => done,
+                }
             }
             Sender::Http2(sender) => {
                 shape::for_http2(&mut request, target);

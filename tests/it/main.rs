@@ -2,6 +2,7 @@
 //! named as a rule. `harness` starts things; nothing in it knows how the program works inside.
 #![allow(clippy::unwrap_used)]
 
+mod access_log;
 #[cfg(feature = "failpoints")]
 mod adversary;
 #[cfg(feature = "failpoints")]
@@ -32,6 +33,7 @@ mod limits;
 mod money;
 #[cfg(feature = "failpoints")]
 mod mtls;
+mod parent;
 mod proxy_agents;
 mod proxy_bodies;
 mod proxy_challenges;

@@ -186,6 +186,8 @@ pub(crate) struct Program {
     /// The line that says where it listens.
     listening: Value,
     log: Arc<Mutex<String>>,
+    /// Lines on standard output after the first.
+    out: Arc<Mutex<Vec<String>>>,
 }
 
 impl Program {
@@ -201,10 +203,10 @@ impl Program {
         let dir = tempfile::tempdir().unwrap();
         setup.write(dir.path());
         prepare(dir.path());
-        let log = Arc::default();
-        let (child, listening) = launch(&setup, dir.path(), &log);
+        let (log, out) = (Arc::default(), Arc::default());
+        let (child, listening) = launch(&setup, dir.path(), &log, &out);
         let (proxy, admin) = (address_in(&listening, "proxy"), address_in(&listening, "admin"));
-        let program = Self { setup, dir: Arc::new(dir), child, proxy, admin, listening, log };
+        let program = Self { setup, dir: Arc::new(dir), child, proxy, admin, listening, log, out };
         eventually("/readyz says 200", || program.admin_get("/readyz").is_some_and(|r| r.status == 200));
         program
     }
@@ -218,10 +220,10 @@ impl Program {
             setup.args.push("--handover".into());
         }
         setup.env.extend(env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
-        let log = Arc::default();
-        let (child, listening) = launch(&setup, self.dir.path(), &log);
+        let (log, out) = (Arc::default(), Arc::default());
+        let (child, listening) = launch(&setup, self.dir.path(), &log, &out);
         let (proxy, admin) = (address_in(&listening, "proxy"), address_in(&listening, "admin"));
-        Self { setup, dir: self.dir.clone(), child, proxy, admin, listening, log }
+        Self { setup, dir: self.dir.clone(), child, proxy, admin, listening, log, out }
     }
 
     /// What `/readyz` says is missing; `None` if it cannot be reached.
@@ -314,6 +316,11 @@ impl Program {
         self.log.lock().unwrap().clone()
     }
 
+    /// What stands on standard output after the first line.
+    pub(crate) fn out(&self) -> Vec<String> {
+        self.out.lock().unwrap().clone()
+    }
+
     /// Overwrites the policy file in place; does not wait.
     pub(crate) fn policy_write(&self, text: &str) {
         std::fs::write(self.path("policy.yaml"), text).unwrap();
@@ -390,7 +397,7 @@ impl Program {
     pub(crate) fn restart_with(&mut self, env: &[(&str, &str)]) {
         self.kill9();
         self.setup.env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        (self.child, self.listening) = launch(&self.setup, self.dir.path(), &self.log);
+        (self.child, self.listening) = launch(&self.setup, self.dir.path(), &self.log, &self.out);
         (self.proxy, self.admin) = (address_in(&self.listening, "proxy"), address_in(&self.listening, "admin"));
         eventually("/readyz says 200 again", || self.admin_get("/readyz").is_some_and(|r| r.status == 200));
     }
@@ -416,7 +423,7 @@ fn command(setup: &Setup, dir: &Path) -> Command {
 }
 
 #[track_caller]
-fn launch(setup: &Setup, dir: &Path, log: &Arc<Mutex<String>>) -> (Child, Value) {
+fn launch(setup: &Setup, dir: &Path, log: &Arc<Mutex<String>>, out: &Arc<Mutex<Vec<String>>>) -> (Child, Value) {
     let mut command = command(setup, dir);
     command.args(["--log-format", "json", "serve", "--config", "tollpass.yaml", "--json"]).args(&setup.args);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -428,7 +435,7 @@ fn launch(setup: &Setup, dir: &Path, log: &Arc<Mutex<String>>) -> (Child, Value)
             sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..n]));
         }
     });
-    let lines = lines(child.stdout.take().unwrap());
+    let lines = lines(child.stdout.take().unwrap(), out.clone());
     let deadline = Instant::now() + PATIENCE;
     loop {
         let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
@@ -448,11 +455,14 @@ fn address_in(listening: &Value, key: &str) -> SocketAddr {
     listening[key].as_str().unwrap_or_else(|| panic!("no {key} in {listening}")).parse().unwrap()
 }
 
-fn lines(out: impl Read + Send + 'static) -> Receiver<String> {
+/// Lines as they come, and those that nobody waits for any more into `rest`.
+fn lines(out: impl Read + Send + 'static, rest: Arc<Mutex<Vec<String>>>) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
-            let _ = sender.send(line);
+            if let Err(unread) = sender.send(line) {
+                rest.lock().unwrap().push(unread.0);
+            }
         }
     });
     receiver
