@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Request, Response, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::body::{AgentBody, BodyError};
@@ -17,21 +17,6 @@ use crate::payment::Reason;
 
 /// Answers one request of an agent's connection, within the limits.
 pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
-    let wire = &conn.unflushed.wire;
-    let connect = request.method() == Method::CONNECT;
-    let mut response = match wire.begin() {
-        Some(reason) => error::failure(reason).map(|body| Counted { body, _running: None }),
-        None => admitted(conn, request).await,
-    };
-    if wire.refusal().is_some() {
-        // Nobody knows where the message ends.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    wire.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS || (connect && response.status().is_success()));
-    response
-}
-
-async fn admitted(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
     let caller = conn.caller(request.headers());
     // Who has no place may not keep one by waiting.
     let close = matches!(caller, Err(Reason::TooManyAgentConnections)) && request.version() < Version::HTTP_2;
@@ -59,6 +44,11 @@ async fn admitted(conn: &Arc<Connection>, request: Request<Incoming>) -> Respons
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Response::from_parts(head, Counted { body, _running: running })
+}
+
+/// The answer to what is no request.
+pub(super) fn refuse(reason: Reason) -> Response<Counted> {
+    error::failure(reason).map(|body| Counted { body, _running: None })
 }
 
 /// An answer on its way to the agent. Its request counts until it was handed on whole, or given up.
