@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::access::Record;
@@ -16,25 +16,18 @@ use super::load::Running;
 use super::{error, forward};
 use crate::payment::Reason;
 
-/// Answers one request of an agent's connection, within the limits.
-pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>) -> Response<Counted> {
-    let wire = &conn.unflushed.wire;
+/// Answers one request of an agent's connection, within the limits. `refusal`: what arrived was no request, and why.
+pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>, refusal: Option<Reason>) -> Response<Counted> {
     let connect = request.method() == Method::CONNECT;
     let mut record = Record::of(conn, &request);
-    let (mut response, running) = match wire.begin() {
+    let (response, running) = match refusal {
         Some(reason) => (error::failure(reason), None),
         None => admitted(conn, request, record.as_mut()).await,
     };
-    if wire.refusal().is_some() {
-        // Nobody knows where the message ends.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let tunnel = connect && response.status().is_success();
-    wire.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS || tunnel);
     if let Some(record) = &mut record {
         record.answered(&response);
     }
-    if let Some(record) = record.take_if(|_| tunnel) {
+    if let Some(record) = record.take_if(|_| connect && response.status().is_success()) {
         // It has a line of its own, when it ends.
         record.forget();
     }

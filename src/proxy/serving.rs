@@ -141,7 +141,13 @@ impl Drop for Running {
 async fn answer(connection: Arc<Connection>, running: Running, request: Request<Incoming>) -> Result<Response<Counted>, Infallible> {
     connection.asked.store(true, Ordering::Relaxed);
     let (opens, http1) = (request.method() == Method::CONNECT, running.0.is_none());
-    let mut answer = admission::serve(&connection, request).await;
+    let wire = &connection.unflushed.wire;
+    let mut answer = admission::serve(&connection, request, wire.begin()).await;
+    wire.answered(answer.status() == StatusCode::SWITCHING_PROTOCOLS || (opens && answer.status().is_success()));
+    if wire.refusal().is_some() {
+        // Nobody knows where the message ends.
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if connection.proxy.course.is_leaving() && http1 && !opens && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The next request is for the process that follows.
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
