@@ -1,7 +1,6 @@
 # docker build -t tollpass .
 #
-# As it stands this image has no signer: the only one of this version keeps a whole key in the process, and images are built
-# without it. `serve` then ends with "this build has no local signer"; `policy`, `ledger`, `agent` and `healthcheck` work.
+# The image has no signer that keeps a whole key: it signs with one share, and a co-signer with another (signer.mpc).
 # For a trial:  docker build --build-arg FEATURES=local-signer -t tollpass:trial .
 FROM rust:1.95-bookworm AS build
 ARG FEATURES=""
