@@ -1,9 +1,10 @@
 //! The form a request takes on one version of HTTP. Inside the proxy it is origin-form with one Host; either form can be made of
 //! the other, because a request that was never sent may go out on a connection of another version.
 
-use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Uri, Version};
+use hyper::body::Body;
 
 use super::target::Target;
 
@@ -17,6 +18,14 @@ pub(super) fn for_http1<B>(request: &mut Request<B>, target: &Target) {
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     if let Ok(host) = HeaderValue::try_from(target.authority()) {
         request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// Says that there will be a body where neither a length nor the method does: the library would leave it away.
+pub(super) fn announce_body<B: Body>(request: &mut Request<B>) {
+    let unknown = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    if unknown && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -197,6 +197,7 @@ impl Dialer {
                 if let Some(parent) = parent {
                     parent.address(&mut request, target);
                 }
+                shape::announce_body(&mut request);
                 if !ask.expect(&request) {
                     return Err(SendError::NotSent(Box::new(request)));
                 }

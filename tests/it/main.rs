@@ -28,6 +28,7 @@ mod handover;
 mod harness;
 mod hostile;
 mod http2;
+mod http2_corpus;
 mod layering;
 mod limits;
 mod money;
@@ -51,6 +52,7 @@ mod supply;
 #[cfg(feature = "failpoints")]
 mod thief;
 mod till;
+mod trailers;
 mod trust;
 mod ways_in;
 #[cfg(feature = "failpoints")]

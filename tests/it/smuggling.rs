@@ -2,7 +2,7 @@
 
 #[path = "corpus/smuggling/mod.rs"]
 mod corpus;
-mod tap;
+pub(crate) mod tap;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -164,6 +164,11 @@ pub(crate) const SERVED: &[(&str, &str, &[&str])] = &[
     ),
     ("desync 0.CL: GET with a body", "GET {U}/a HTTP/1.1\r\nHost: {A}\r\nContent-Length: 5\r\n\r\nGET /", &["GET /a GET /"]),
     (
+        "9110 §9.3.1 GET with chunks",
+        "GET {U}/a HTTP/1.1\r\nHost: {A}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        &["GET /a hello"],
+    ),
+    (
         "desync CL.0 with Connection: Content-Length",
         "POST {U}/a HTTP/1.1\r\nHost: {A}\r\nConnection: content-length, keep-alive\r\nContent-Length: 5\r\n\r\nhello",
         &["POST /a hello"],
