@@ -171,7 +171,7 @@ pub(super) enum SellerBody {
     /// The agent's, kept while it passes.
     Tee(Tee),
     /// A kept one, sent again.
-    Kept(Upload),
+    Kept(Box<Upload>),
 }
 
 impl Body for SellerBody {

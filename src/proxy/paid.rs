@@ -122,7 +122,7 @@ impl Paid {
         let mut sender = self.proxy.dialer.http(&self.target, self.request.wanted).await?;
         // It leaves with this request, so that its room is free again once it is written.
         let body = std::mem::take(&mut self.request.body);
-        let body = if body.is_empty() { SellerBody::Empty } else { SellerBody::Kept(body) };
+        let body = if body.is_empty() { SellerBody::Empty } else { SellerBody::Kept(Box::new(body)) };
         let mut request = Request::new(body);
         *request.method_mut() = self.request.method.clone();
         *request.uri_mut() = self.request.uri.clone();
