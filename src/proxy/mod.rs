@@ -11,6 +11,9 @@ mod dial;
 mod error;
 mod exchange;
 mod forward;
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod headers;
 mod io;

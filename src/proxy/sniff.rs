@@ -40,7 +40,7 @@ pub(super) async fn look(stream: AgentStream, ours: bool, patience: Duration) ->
 }
 
 /// The protocol, once `seen` is enough to tell.
-fn kind(seen: &[u8], ours: bool) -> Option<Kind> {
+pub(super) fn kind(seen: &[u8], ours: bool) -> Option<Kind> {
     let first = *seen.first()?;
     if first == TLS_HANDSHAKE {
         return Some(Kind::Tls);
@@ -88,12 +88,12 @@ pub(super) async fn server_name(stream: AgentStream) -> (io::Result<Option<Strin
 
 /// What is known of a hello so far.
 #[derive(Debug, PartialEq, Eq)]
-enum Hello {
+pub(super) enum Hello {
     Unfinished,
     Name(Option<String>),
 }
 
-fn hello_name(seen: &[u8]) -> io::Result<Hello> {
+pub(super) fn hello_name(seen: &[u8]) -> io::Result<Hello> {
     // A hello that comes byte by byte is looked at once its first record is whole.
     if let [_, _, _, high, low, rest @ ..] = seen
         && rest.len() < usize::from(u16::from_be_bytes([*high, *low]))

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::agent::{self, Caller};
@@ -26,7 +26,7 @@ const CONNECT: u8 = 1;
 
 /// Replies (RFC 1928 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reply {
+pub(super) enum Reply {
     Succeeded = 0,
     Failure = 1,
     NotAllowed = 2,
@@ -101,17 +101,21 @@ async fn greet(conn: &Connection, stream: &mut TcpStream) -> io::Result<Caller> 
 
 /// RFC 1929.
 async fn password(conn: &Connection, stream: &mut TcpStream) -> io::Result<Caller> {
-    let [_, length] = read(stream).await?;
-    let user = text(stream, length).await?;
-    let [length] = read(stream).await?;
-    let password = text(stream, length).await?;
+    let (user, password) = credentials(stream).await?;
     let caller = agent::by_password(&conn.proxy, &conn.peer, &user, &password);
     stream.write_all(&[1, u8::from(caller.is_err())]).await?;
     caller.map_err(|_| io::ErrorKind::PermissionDenied.into())
 }
 
+pub(super) async fn credentials(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(String, String)> {
+    let [_, length] = read(stream).await?;
+    let user = text(stream, length).await?;
+    let [length] = read(stream).await?;
+    Ok((user, text(stream, length).await?))
+}
+
 /// Reads the request: where to, or what to answer instead.
-async fn request(stream: &mut TcpStream) -> io::Result<Result<Target, Reply>> {
+pub(super) async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Target, Reply>> {
     let [version, command, _, kind] = read(stream).await?;
     if version != VERSION {
         return Err(io::ErrorKind::InvalidData.into());
@@ -134,13 +138,13 @@ async fn request(stream: &mut TcpStream) -> io::Result<Result<Target, Reply>> {
     })
 }
 
-async fn read<const N: usize>(stream: &mut TcpStream) -> io::Result<[u8; N]> {
+async fn read<const N: usize>(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes).await?;
     Ok(bytes)
 }
 
-async fn text(stream: &mut TcpStream, length: u8) -> io::Result<String> {
+async fn text(stream: &mut (impl AsyncRead + Unpin), length: u8) -> io::Result<String> {
     let mut bytes = vec![0; usize::from(length)];
     stream.read_exact(&mut bytes).await?;
     String::from_utf8(bytes).map_err(io::Error::other)

@@ -9,10 +9,14 @@ use rand::{RngExt as _, SeedableRng as _};
 
 #[path = "../../fuzz/harness/decode.rs"]
 mod decode;
+#[path = "../../fuzz/harness/edge.rs"]
+mod edge;
 #[path = "../../fuzz/harness/sealed.rs"]
 mod sealed;
 #[path = "../../fuzz/harness/server.rs"]
 mod server;
+#[path = "../../fuzz/harness/strict.rs"]
+mod strict;
 
 /// Seeds in which something is signed.
 const SIGNING: [&str; 9] = ["pay", "two-connections", "same-purchase", "dearer", "presign", "replay", "disconnect", "revoke", "policy"];
@@ -49,6 +53,28 @@ fn no_envelope_or_message_breaks_a_rule() {
     let (seeds, mut random) = (seeds("envelope"), StdRng::seed_from_u64(1));
     seeds.iter().for_each(|(_, seed)| decode::run(seed));
     (0..3000).for_each(|_| decode::run(&mutated(&seeds, &mut random)));
+}
+
+#[test]
+fn whatever_passes_the_scanner_is_read_in_one_way() {
+    let (seeds, mut random) = (seeds("strict"), StdRng::seed_from_u64(1));
+    for (name, seed) in &seeds {
+        assert_eq!(strict::run(seed) > 0, !name.starts_with("bad"), "{name}");
+    }
+    let agreed: usize = (0..3000).map(|_| strict::run(&mutated(&seeds, &mut random))).sum();
+    println!("{agreed} messages in 3000 inputs");
+    assert!(agreed > 500);
+}
+
+#[test]
+fn what_an_agent_says_first_has_one_meaning() {
+    let (seeds, mut random) = (seeds("edge"), StdRng::seed_from_u64(1));
+    for (name, seed) in &seeds {
+        assert_eq!(edge::run(seed), !name.starts_with("bad"), "{name}");
+    }
+    let taken = (0..5000).filter(|_| edge::run(&mutated(&seeds, &mut random))).count();
+    println!("{taken} of 5000 inputs taken");
+    assert!(taken > 500);
 }
 
 #[test]

@@ -94,7 +94,8 @@ impl Head {
             }
             (None, None) => return Err(Fault::Malformed),
         };
-        if !is_token(method) || target.is_empty() || !is_text(target) || target.iter().any(|b| matches!(b, b' ' | b'\t')) {
+        let blank = target.iter().any(|b| matches!(b, b' ' | b'\t'));
+        if !is_token(method) || target.is_empty() || blank || !is_text(target) || std::str::from_utf8(target).is_err() {
             return Err(Fault::Malformed);
         }
         self.connect = method == b"CONNECT";

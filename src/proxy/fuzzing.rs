@@ -1,0 +1,62 @@
+//! The parsers of what agents send first, for the fuzz targets. Not in a release build.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use http::Uri;
+
+use super::sniff::{self, Hello};
+use super::{socks, target};
+
+/// The URL of the place that an absolute-form target names.
+pub fn absolute(uri: &Uri) -> Option<String> {
+    target::absolute_target(uri).ok().map(|target| target.url("/"))
+}
+
+/// Host and port of an authority.
+pub fn authority(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = target::split_authority(&text.parse().ok()?).ok()?;
+    Some((host.to_string(), port))
+}
+
+/// Where a `Location` leads from `base`.
+pub fn location(base: &str, location: &str) -> Option<String> {
+    target::resolve_location(base, location)
+}
+
+/// What the first bytes are, once that is certain.
+pub fn kind(seen: &[u8], ours: bool) -> Option<String> {
+    sniff::kind(seen, ours).map(|kind| format!("{kind:?}"))
+}
+
+/// The name in a TLS hello: `Ok(None)` while it is unfinished, `Err` if it is none.
+pub fn hello(seen: &[u8]) -> Result<Option<Option<String>>, ()> {
+    match sniff::hello_name(seen) {
+        Ok(Hello::Unfinished) => Ok(None),
+        Ok(Hello::Name(name)) => Ok(Some(name)),
+        Err(_) => Err(()),
+    }
+}
+
+/// Where a SOCKS5 request leads (host, port), and how much of it was read; `None` if it is cut or no request.
+pub fn socks_request(bytes: &[u8]) -> Option<(Option<(String, u16)>, usize)> {
+    let mut rest = bytes;
+    let asked = now(socks::request(&mut rest))?.ok()?;
+    let place = asked.ok().map(|target| (target.host.to_string(), target.port));
+    Some((place, bytes.len() - rest.len()))
+}
+
+/// User and password of RFC 1929.
+pub fn socks_credentials(bytes: &[u8]) -> Option<(String, String)> {
+    let mut rest = bytes;
+    now(socks::credentials(&mut rest))?.ok()
+}
+
+/// What comes out without waiting.
+fn now<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
