@@ -1,6 +1,5 @@
 //! The unpaid path: normalise, send, stream back. Only a 402 leaves it.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +24,7 @@ use crate::protocol;
 use crate::treasurer::Treasurer;
 
 /// Answers one request of an agent's connection. Never fails: a failure is an answer too.
-pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
+pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
     if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         // A tunnel inside a tunnel would lead past what the outer one decided.
         if conn.inside.is_some() {
@@ -33,25 +32,25 @@ pub(super) async fn serve(conn: &Arc<Connection>, mut request: Request<Incoming>
         }
         return Box::pin(connect::serve(conn, request, caller)).await;
     }
-    let (caller, place) = match route(conn, &request, caller) {
-        Ok(found) => found,
-        Err(reason) => return error::failure(reason),
-    };
-    if headers::is_loop(request.headers(), &conn.proxy.pseudonym) {
-        return error::failure(Reason::Loop);
+    match prepare(conn, request, caller) {
+        Ok(mut leg) => forward(conn, &mut leg).await,
+        Err(reason) => error::failure(reason),
     }
-    let carries_payment = protocol::carries_payment(request.headers());
-    let switching = upgrade::take(&mut request);
-    let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(conn, &request) };
-    prepare(conn, &mut request, &place);
-    forward(conn, &caller, &place.target, request, Leg { wanted, switching, carries_payment }).await
 }
 
-/// What was found out about a request before it took the form in which it is forwarded.
+/// A request in the form in which it is forwarded, and what was found out about it before. There is one of it, and it is lent:
+/// whatever a step takes by value is once more in the state that every request allocates.
 struct Leg {
+    caller: Caller,
+    place: Place,
+    /// Until it is sent.
+    request: Option<Request<SellerBody>>,
+    /// Until somebody pays with it.
+    repeatable: Option<Repeatable>,
     wanted: Wanted,
     switching: Option<Switching>,
-    carries_payment: bool,
+    progress: Option<Arc<Progress>>,
+    arrived: Instant,
 }
 
 /// What to speak with the seller. An agent's HTTP/1 connection has one of its own; HTTP/2 goes on as HTTP/2 where the seller has
@@ -79,8 +78,37 @@ fn route(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, 
     Ok((caller, place))
 }
 
+/// All that is done before something is waited for.
+fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Result<Leg, Reason> {
+    let (caller, place) = route(conn, &request, caller)?;
+    if headers::is_loop(request.headers(), &conn.proxy.pseudonym) {
+        return Err(Reason::Loop);
+    }
+    let carries_payment = protocol::carries_payment(request.headers());
+    let switching = upgrade::take(&mut request);
+    let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(conn, &request) };
+    origin_form(conn, &mut request, &place);
+    let arrived = Instant::now();
+    let payable = conn.payable(&caller, &place.target);
+    let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment, wanted };
+    let bodiless = switching.is_some() || request.body().is_end_stream();
+    let progress = (!bodiless).then(|| Arc::new(Progress::new(conn.proxy.limits.body)));
+    let copy = payable.then(|| request.headers().clone());
+    let mut replay = None;
+    let request = request.map(|body| match &progress {
+        None => SellerBody::Empty,
+        Some(moved) if payable => {
+            let kept = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), moved.clone());
+            SellerBody::Tee(replay.insert(kept).tee())
+        }
+        Some(moved) => SellerBody::Agent(body, moved.clone()),
+    });
+    repeatable.copy = copy.map(|headers| (headers, replay));
+    Ok(Leg { caller, place, request: Some(request), repeatable: Some(repeatable), wanted, switching, progress, arrived })
+}
+
 /// Origin-form, one Host from the target, no hop-by-hop fields.
-fn prepare(conn: &Connection, request: &mut Request<Incoming>, place: &Place) {
+fn origin_form(conn: &Connection, request: &mut Request<Incoming>, place: &Place) {
     if request.uri().authority().is_some() {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
@@ -97,68 +125,40 @@ fn prepare(conn: &Connection, request: &mut Request<Incoming>, place: &Place) {
     }
 }
 
-async fn forward(conn: &Arc<Connection>, caller: &Caller, target: &Target, request: Request<Incoming>, leg: Leg) -> Response<AgentBody> {
-    let arrived = Instant::now();
-    let Leg { wanted, switching, carries_payment } = leg;
-    let payable = conn.payable(caller, target);
-    let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment, wanted };
-    let (parts, body) = request.into_parts();
-    let mut progress = None;
-    let body = if switching.is_some() || body.is_end_stream() {
-        SellerBody::Empty
-    } else if payable {
-        let moved = progress.insert(Arc::new(Progress::new(conn.proxy.limits.body))).clone();
-        let replay = Replay::new(body, conn.proxy.replay_limit, conn.proxy.replay_budget.clone(), moved);
-        let tee = SellerBody::Tee(replay.tee());
-        repeatable.copy = Some((parts.headers.clone(), Some(replay)));
-        tee
-    } else {
-        let moved = progress.insert(Arc::new(Progress::new(conn.proxy.limits.body))).clone();
-        SellerBody::Agent(body, moved)
-    };
-    if payable && repeatable.copy.is_none() {
-        repeatable.copy = Some((parts.headers.clone(), None));
-    }
-    let key = (caller.agent.clone(), target.clone());
-    let sending = Sending { conn, key, repeatable: &repeatable, kept: switching.is_none(), progress: progress.as_deref(), arrived };
-    let (response, added) = match sending.exchange(Request::from_parts(parts, body)).await {
+async fn forward(conn: &Arc<Connection>, leg: &mut Leg) -> Response<AgentBody> {
+    let (mut response, added) = match exchange(conn, leg).await {
         Ok(done) => done,
         Err(reason) => {
             // A body that broke off because of its framing is the agent's fault.
             let response = error::failure(conn.unflushed.wire.refusal().unwrap_or(reason));
-            caller.metrics.request(response.status().as_u16());
+            leg.caller.metrics.request(response.status().as_u16());
             return response;
         }
     };
-    let mut response = respond(conn, caller, target, repeatable, response).await;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        response = upgrade::finish(conn, caller, switching, response);
-    }
-    caller.metrics.request(response.status().as_u16());
-    caller.metrics.overhead(added);
+    // A message carries the version of who sends it (RFC 9110 §2.5): a seller's 1.0 must not end the agent's connection.
+    *response.version_mut() = Version::HTTP_11;
+    let response = match (response.status(), leg.repeatable.take()) {
+        // Its headers are the agent's business as they are.
+        (StatusCode::SWITCHING_PROTOCOLS, _) => {
+            upgrade::finish(conn, &leg.caller, leg.switching.take(), response.map(|_| AgentBody::Empty))
+        }
+        (StatusCode::PAYMENT_REQUIRED, Some(repeatable)) => {
+            Box::pin(paywall::answer(conn, &leg.caller, &leg.place.target, repeatable, response)).await
+        }
+        (_, repeatable) => pass(conn, leg, repeatable, response),
+    };
+    leg.caller.metrics.request(response.status().as_u16());
+    leg.caller.metrics.overhead(added);
     response
 }
 
-async fn respond(
-    conn: &Connection,
-    caller: &Caller,
-    target: &Target,
-    request: Repeatable,
-    mut response: Response<Incoming>,
-) -> Response<AgentBody> {
-    // A message carries the version of who sends it (RFC 9110 §2.5): a seller's 1.0 must not end the agent's connection.
-    *response.version_mut() = Version::HTTP_11;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // Its headers are the agent's business as they are.
-        return response.map(|_| AgentBody::Empty);
-    }
-    if response.status() == StatusCode::PAYMENT_REQUIRED {
-        return Box::pin(paywall::answer(conn, caller, target, request, response)).await;
-    }
+/// The answer as it goes to the agent.
+fn pass(conn: &Connection, leg: &Leg, repeatable: Option<Repeatable>, response: Response<Incoming>) -> Response<AgentBody> {
     if response.status().is_redirection()
         && let Some(till) = conn.proxy.till().filter(|till| till.treasurer.redirects().any())
+        && let Some(request) = repeatable
     {
-        follow_free_hop(&till.treasurer, caller, target, &request.uri, &response);
+        follow_free_hop(&till.treasurer, &leg.caller, &leg.place.target, &request.uri, &response);
     }
     let idle = conn.proxy.idle;
     let mut response = response.map(|body| AgentBody::Upstream(Timed::new(body, idle)));
@@ -174,113 +174,112 @@ fn follow_free_hop(treasurer: &Treasurer, caller: &Caller, target: &Target, uri:
     }
 }
 
-/// One request on its way to the seller.
-struct Sending<'a> {
-    conn: &'a Arc<Connection>,
-    key: Route,
-    repeatable: &'a Repeatable,
-    /// Whether the connection may serve another request afterwards.
-    kept: bool,
-    progress: Option<&'a Progress>,
-    arrived: Instant,
+/// Sends on a kept or a new connection. Sent again, once and on a new one: a request that was never sent, and a safe request
+/// without a body whose kept connection ended before an answer (RFC 9110 §9.2.2). A seller may close a kept connection at the
+/// very moment it is used again, and an agent must not pay for our keeping it.
+async fn exchange(conn: &Arc<Connection>, leg: &mut Leg) -> Result<(Response<Incoming>, Duration), Reason> {
+    let key = (leg.caller.agent.clone(), leg.place.target.clone());
+    let mut waited = Duration::ZERO;
+    let mut kept = take_ready(conn, &key, leg.wanted).await;
+    // One place that sends, for the first time and the second: its state is most of what a request takes.
+    loop {
+        let spare = kept.as_ref().and_then(|_| leg.spare());
+        let (first, sent) = (kept.is_some(), Instant::now());
+        let mut sender = match kept.take() {
+            Some(sender) => sender,
+            None => open(conn, &key, leg.wanted).await?,
+        };
+        let result = conn.proxy.dialer.exchange(&mut sender, &key.1, &mut leg.request, leg.progress.as_deref(), sent).await;
+        leg.request = match (result, spare) {
+            (Ok(response), _) => {
+                // What is not waiting for the seller is ours.
+                let added = sent.duration_since(leg.arrived).saturating_sub(waited);
+                if leg.switching.is_none() {
+                    keep(conn, key, leg.wanted, sender);
+                }
+                return Ok((response, added));
+            }
+            (Err(SendError::NotSent(unsent)), _) if first => Some(*unsent),
+            (Err(SendError::Failed(Reason::UpstreamClosed)), Some(again)) => leg.again(again),
+            (Err(SendError::NotSent(_)), _) => return Err(Reason::UpstreamClosed),
+            (Err(SendError::Failed(reason)), _) => return Err(reason),
+        };
+        conn.worker.pool.forget(&key);
+        waited += sent.elapsed();
+    }
 }
 
-impl Sending<'_> {
-    /// Sends on a kept or a new connection. Sent again, once and on a new one: a request that was never sent, and a safe request
-    /// without a body whose kept connection ended before an answer (RFC 9110 §9.2.2). A seller may close a kept connection at the
-    /// very moment it is used again, and an agent must not pay for our keeping it.
-    async fn exchange(self, mut request: Request<SellerBody>) -> Result<(Response<Incoming>, Duration), Reason> {
-        let Self { conn, key, progress, arrived, .. } = &self;
-        let mut waited = Duration::ZERO;
-        let mut kept = self.take_ready().await;
-        // One place that sends, for the first time and the second: its state is most of what a request takes.
-        loop {
-            let spare = kept.as_ref().and_then(|_| self.spare(&request));
-            let (first, sent) = (kept.is_some(), Instant::now());
-            let mut sender = match kept.take() {
-                Some(sender) => sender,
-                None => self.open().await?,
-            };
-            let result = conn.proxy.dialer.exchange(&mut sender, &key.1, request, *progress, sent).await;
-            request = match (result, spare) {
-                (Ok(response), _) => {
-                    // What is not waiting for the seller is ours.
-                    let added = sent.duration_since(*arrived).saturating_sub(waited);
-                    self.keep(sender);
-                    return Ok((response, added));
+/// A new connection, or the one that all requests share. Boxed: rare beside a request, and it takes much more state.
+fn open<'a>(conn: &'a Connection, key: &'a Route, wanted: Wanted) -> Pin<Box<dyn Future<Output = Result<Sender, Reason>> + Send + 'a>> {
+    let dialer = &conn.proxy.dialer;
+    match wanted {
+        Wanted::Http1 => Box::pin(dialer.http(&key.1, Wanted::Http1)),
+        wanted => Box::pin(conn.worker.pool.shared(dialer, key, wanted)),
+    }
+}
+
+/// A connection that was used before, if there is one.
+async fn take_ready(conn: &Connection, key: &Route, wanted: Wanted) -> Option<Sender> {
+    let pool = &conn.worker.pool;
+    if wanted != Wanted::Http1 {
+        return Box::pin(pool.open(key)).await;
+    }
+    if let Some(mut sender) = conn.unpin(key) {
+        // The previous answer was passed on whole, so this is at most a turn of the connection's task.
+        if sender.ready().await.is_ok() {
+            return Some(sender);
+        }
+    }
+    pool.take(key)
+}
+
+/// Leaves the connection where the next request finds it.
+fn keep(conn: &Arc<Connection>, key: Route, wanted: Wanted, mut sender: Sender) {
+    match (wanted, &mut sender) {
+        (Wanted::Http1, Sender::Http1(_)) => conn.pin(key, sender),
+        (_, Sender::Http1(_)) => {
+            // Requests of an HTTP/2 agent run side by side: this connection is free when its answer is through.
+            let worker = conn.worker.clone();
+            tokio::spawn(async move {
+                if sender.ready().await.is_ok() {
+                    worker.pool.put(key, sender);
                 }
-                (Err(SendError::NotSent(unsent)), _) if first => *unsent,
-                (Err(SendError::Failed(Reason::UpstreamClosed)), Some(headers)) => self.again(&headers),
-                (Err(SendError::NotSent(_)), _) => return Err(Reason::UpstreamClosed),
-                (Err(SendError::Failed(reason)), _) => return Err(reason),
-            };
-            conn.worker.pool.forget(key);
-            waited += sent.elapsed();
+            });
         }
+        // Shared, or of a seller that speaks nothing else: the next request finds it or opens its own.
+        (_, Sender::Http2(_)) => {}
     }
+}
 
-    /// A new connection, or the one that all requests share. Boxed: rare beside a request, and it takes much more state.
-    fn open(&self) -> Pin<Box<dyn Future<Output = Result<Sender, Reason>> + Send + '_>> {
-        let Self { conn, key, repeatable, .. } = self;
-        let dialer = &conn.proxy.dialer;
-        match repeatable.wanted {
-            Wanted::Http1 => Box::pin(dialer.http(&key.1, Wanted::Http1)),
-            wanted => Box::pin(conn.worker.pool.shared(dialer, key, wanted)),
-        }
-    }
+/// What it takes to send a request a second time without asking.
+enum Spare {
+    /// Its headers are kept already.
+    Kept,
+    Copied(HeaderMap),
+}
 
-    /// A connection that was used before, if there is one.
-    async fn take_ready(&self) -> Option<Sender> {
-        let pool = &self.conn.worker.pool;
-        if self.repeatable.wanted != Wanted::Http1 {
-            return pool.open(&self.key).await;
-        }
-        if let Some(mut sender) = self.conn.unpin(&self.key) {
-            // The previous answer was passed on whole, so this is at most a turn of the connection's task.
-            if sender.ready().await.is_ok() {
-                return Some(sender);
-            }
-        }
-        pool.take(&self.key)
-    }
-
-    /// Leaves the connection where the next request finds it.
-    fn keep(self, mut sender: Sender) {
-        let Self { conn, key, repeatable, kept: true, .. } = self else { return };
-        match (repeatable.wanted, &mut sender) {
-            (Wanted::Http1, Sender::Http1(_)) => conn.pin(key, sender),
-            (_, Sender::Http1(_)) => {
-                // Requests of an HTTP/2 agent run side by side: this connection is free when its answer is through.
-                let worker = conn.worker.clone();
-                tokio::spawn(async move {
-                    if sender.ready().await.is_ok() {
-                        worker.pool.put(key, sender);
-                    }
-                });
-            }
-            // Shared, or of a seller that speaks nothing else: the next request finds it or opens its own.
-            (_, Sender::Http2(_)) => {}
-        }
-    }
-
-    /// The headers of a request that may be sent twice without asking; copied only if they are not kept already.
-    fn spare(&self, request: &Request<SellerBody>) -> Option<Cow<'_, HeaderMap>> {
+impl Leg {
+    fn spare(&self) -> Option<Spare> {
+        let request = self.request.as_ref()?;
         let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if !safe || !matches!(request.body(), SellerBody::Empty) {
             return None;
         }
-        Some(match &self.repeatable.copy {
-            Some((kept, _)) => Cow::Borrowed(kept),
-            None => Cow::Owned(request.headers().clone()),
-        })
+        let kept = self.repeatable.as_ref().is_some_and(|r| r.copy.is_some());
+        Some(if kept { Spare::Kept } else { Spare::Copied(request.headers().clone()) })
     }
 
-    /// The same request without a body.
-    fn again(&self, headers: &HeaderMap) -> Request<SellerBody> {
-        let mut copy = Request::new(SellerBody::Empty);
-        *copy.method_mut() = self.repeatable.method.clone();
-        *copy.uri_mut() = self.repeatable.uri.clone();
-        *copy.headers_mut() = headers.clone();
-        copy
+    /// The same request, without a body.
+    fn again(&self, spare: Spare) -> Option<Request<SellerBody>> {
+        let repeatable = self.repeatable.as_ref()?;
+        let mut request = Request::new(SellerBody::Empty);
+        *request.method_mut() = repeatable.method.clone();
+        *request.uri_mut() = repeatable.uri.clone();
+        *request.headers_mut() = match (spare, &repeatable.copy) {
+            (Spare::Copied(headers), _) => headers,
+            (Spare::Kept, Some((headers, _))) => headers.clone(),
+            (Spare::Kept, None) => return None,
+        };
+        Some(request)
     }
 }

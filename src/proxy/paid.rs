@@ -128,8 +128,9 @@ impl Paid {
         *request.uri_mut() = self.request.uri.clone();
         *request.headers_mut() = self.request.headers.clone();
         request.headers_mut().insert(credential.0, credential.1);
+        let mut request = Some(request);
         commitment.sent();
-        let answer = self.proxy.dialer.exchange(&mut sender, &self.target, request, None, Instant::now());
+        let answer = self.proxy.dialer.exchange(&mut sender, &self.target, &mut request, None, Instant::now());
         let answer = crate::failpoint::after_start("first_byte_sent", answer).await;
         answer.map_err(|error| match error {
             SendError::NotSent(_) => Reason::UpstreamClosed,

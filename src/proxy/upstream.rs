@@ -185,11 +185,12 @@ impl Dialer {
         &self,
         sender: &mut Sender,
         target: &Target,
-        mut request: Request<SellerBody>,
+        request: &mut Option<Request<SellerBody>>,
         progress: Option<&Progress>,
         sent: Instant,
     ) -> Result<Response<Incoming>, SendError> {
         let deadline = (sent + self.first_byte).into();
+        let Some(mut request) = request.take() else { return Err(SendError::Failed(Reason::UpstreamClosed)) };
         match sender {
             Sender::Http1(Single { sender, ask, patience }) => {
                 shape::for_http1(&mut request, target);
@@ -202,7 +203,8 @@ impl Dialer {
                     return Err(SendError::NotSent(Box::new(request)));
                 }
                 patience.as_mut().reset(deadline);
-                match self.wait(sender.try_send_request(request), patience.as_mut(), progress).await {
+                let sending = std::pin::pin!(sender.try_send_request(request));
+                match self.wait(sending, patience.as_mut(), progress).await {
                     // What the parent wants of us is not the agent's to give.
                     Ok(response) if parent.is_some() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                         Err(SendError::Failed(Reason::ParentFailed))
@@ -213,17 +215,21 @@ impl Dialer {
             Sender::Http2(sender) => {
                 shape::for_http2(&mut request, target);
                 // Boxed: a request of HTTP/1 is not to keep the room of one of HTTP/2.
-                let sending = Box::pin(sender.try_send_request(request));
-                self.wait(sending, Box::pin(tokio::time::sleep_until(deadline)).as_mut(), progress).await
+                let mut sending = Box::pin(sender.try_send_request(request));
+                self.wait(sending.as_mut(), Box::pin(tokio::time::sleep_until(deadline)).as_mut(), progress).await
             }
         }
     }
 
-    async fn wait<F>(&self, sending: F, mut patience: Pin<&mut Sleep>, progress: Option<&Progress>) -> Result<Response<Incoming>, SendError>
+    async fn wait<F>(
+        &self,
+        mut sending: Pin<&mut F>,
+        mut patience: Pin<&mut Sleep>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<Incoming>, SendError>
     where
         F: Future<Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<SellerBody>>>>,
     {
-        let mut sending = std::pin::pin!(sending);
         let seen = || progress.map_or(0, Progress::seen);
         let mut before = seen();
         std::future::poll_fn(|cx| {
