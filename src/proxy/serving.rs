@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 
 use super::admission::{self, Counted};
 use super::connection::Connection;
@@ -45,7 +46,7 @@ pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
     let proxy = connection.proxy.clone();
     let end = phase::must_end(proxy.phase(), connection.asked.clone());
     let io = AgentIo::new(stream, connection.unflushed.clone()).http1(proxy.limits.header);
-    let service = Edge { connection, running: None };
+    let service = TowerToHyperService::new(Edge { connection, running: None });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(proxy.limits.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
@@ -69,7 +70,7 @@ pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
     let (proxy, mut phase) = (connection.proxy.clone(), connection.proxy.phase());
     let io = AgentIo::new(stream, connection.unflushed.clone());
     let running = Arc::new(AtomicUsize::new(0));
-    let service = Edge { connection, running: Some(running.clone()) };
+    let service = TowerToHyperService::new(Edge { connection, running: Some(running.clone()) });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -109,7 +110,7 @@ async fn idle(running: &AtomicUsize, patience: std::time::Duration) {
     }
 }
 
-/// One connection's requests.
+/// One connection's requests as a `tower` service: the whole edge can be driven without a socket.
 struct Edge {
     connection: Arc<Connection>,
     /// Requests that run, where the connection does not end with its one request.
@@ -155,13 +156,23 @@ async fn answer(connection: Arc<Connection>, running: Running, request: Request<
     Ok(answer)
 }
 
-impl Service<Request<Incoming>> for Edge {
+impl tower::Service<Request<Incoming>> for Edge {
     type Response = Response<Counted>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         Box::pin(answer(self.connection.clone(), Running::new(self.running.clone()), request))
+    }
+}
+
+impl Clone for Edge {
+    fn clone(&self) -> Self {
+        Self { connection: self.connection.clone(), running: self.running.clone() }
     }
 }
 
