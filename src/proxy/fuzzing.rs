@@ -31,11 +31,11 @@ pub fn kind(seen: &[u8], ours: bool) -> Option<String> {
 }
 
 /// The name in a TLS hello: `Ok(None)` while it is unfinished, `Err` if it is none.
-pub fn hello(seen: &[u8]) -> Result<Option<Option<String>>, ()> {
+pub fn hello(seen: &[u8]) -> Result<Option<Option<String>>, String> {
     match sniff::hello_name(seen) {
         Ok(Hello::Unfinished) => Ok(None),
         Ok(Hello::Name(name)) => Ok(Some(name)),
-        Err(_) => Err(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -7,10 +7,11 @@ pub(crate) mod tap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use alloy_primitives::Address;
 use corpus::{agent, seller};
 use tap::Tap;
 
-use crate::harness::{Agent, Program, Response, Seller, Setup, TestCa, basic, eventually};
+use crate::harness::{Agent, Chain, Program, Response, Seller, Setup, Terms, TestCa, basic, eventually};
 
 /// How an agent reaches the seller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +142,32 @@ fn a_body_that_breaks_its_framing_is_400_and_the_seller_never_sees_it_whole() {
             }
         }
     }
+}
+
+#[test]
+fn a_request_whose_body_breaks_is_never_paid() {
+    let (chain, terms) = (Chain::new(), Terms::v2(Address::repeat_byte(0x22), 10_000));
+    let (lines, body) = terms.answer();
+    // The challenge comes before the body is through.
+    let seller = Seller::http(move |call| {
+        call.raw(format!("HTTP/1.1 402 Pay\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len()));
+        call.hang()
+    });
+    let program = Program::start(Setup::new());
+    for slowly in [false, true] {
+        let mut agent = program.agent();
+        let head = format!("POST {} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", seller.url("/buy"));
+        agent.send(head);
+        if slowly {
+            eventually("the seller has asked for money", || seller.count() > 0);
+        }
+        agent.send("2\nab\r\n0\r\n\r\n");
+        let answer = agent.response();
+        assert!(matches!(answer.status, 400 | 402), "{}", answer.status);
+        assert!(agent.is_closed());
+    }
+    assert_eq!((chain.count(), seller.paid().len()), (0, 0));
+    assert_eq!(program.ledger()["purchases"], serde_json::json!([]));
 }
 
 #[test]
