@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Whole bought requests, side by side: payment libraries, and a plain client behind Tollpass.
 
-Each buyer asks a seller for a page that costs, gets 402, pays, and reads the page; another page each time. The seller checks the
-shape of a payment and answers at once. Buyers take turns, round by round; medians over the rounds. Prints Markdown.
+Each buyer asks a seller for a page that costs, gets 402, pays, and reads the page; another page each time. There are two sellers: one on
+@x402/express whose facilitator answers at once, and one that only looks at the shape of a payment, so that nothing hides what the buyers
+themselves cost. Buyers take turns, round by round; medians over the rounds. Prints Markdown.
 """
 import argparse, json, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
 
@@ -23,8 +24,9 @@ agents:
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--seconds", type=float, default=3.0, help="of one cell")
+    p.add_argument("--seconds", type=float, default=2.0, help="of one cell")
     p.add_argument("--only", help="comma-separated names of buyers")
+    p.add_argument("--sellers", default="express,shape")
     p.add_argument("--tollpass", default=str(ROOT / "target/release/tollpass"))
     p.add_argument("--paid-bench", default=str(HERE / "target/release/paid-bench"))
     p.add_argument("--json", help="write the raw figures here")
@@ -36,6 +38,8 @@ class Rig:
 
     def __init__(self, a):
         self.a, self.processes, self.notes = a, [], []
+        newest = PEERS / f"node_modules/node24-{'arm64' if os.uname().machine == 'aarch64' else 'x64'}/bin/node"
+        self.node = str(newest) if newest.exists() else shutil.which("node")
         # On a disk: the ledger is durable.
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="paid-bench.", dir=ROOT / "target"))
 
@@ -101,27 +105,25 @@ def cpu(processes):
     return total
 
 
-def buyers(rig, url):
-    """Name, what it is, its command for so many connections, and the processes that work for it."""
+def buyers(rig):
+    """Name, what it is, its command for a seller and so many connections, and the processes that work for it."""
     a, seconds = rig.a, rig.a.seconds
     only = a.only.split(",") if a.only else None
     wanted = lambda name: not only or name in only
     if wanted("x402-reqwest"):
-        yield "x402-reqwest", "Rust, crate `x402-reqwest`", lambda n: [a.paid_bench, "x402", url, n, seconds], []
-    node = shutil.which("node")
-    newest = PEERS / f"node_modules/node24-{'arm64' if os.uname().machine == 'aarch64' else 'x64'}/bin/node"
-    if (PEERS / "node_modules/@x402/fetch").exists() and node:
+        yield "x402-reqwest", "Rust, crate `x402-reqwest`", lambda url, n: [a.paid_bench, "x402", url, n, seconds], []
+    if rig.node and (PEERS / "node_modules/@x402/fetch").exists():
         if wanted("@x402/fetch"):
-            yield "@x402/fetch", "Node, `@x402/fetch`", lambda n: [newest if newest.exists() else node, HERE / "buyer.mjs", url, n, seconds], []
+            yield "@x402/fetch", "Node, `@x402/fetch`", lambda url, n: [rig.node, HERE / "buyer.mjs", url, n, seconds], []
     elif wanted("@x402/fetch"):
         rig.notes.append("@x402/fetch: left out, run tests/peers/setup.sh first")
     python = PEERS / ".venv/bin/python"
     if python.exists():
         if wanted("httpx"):
-            yield "httpx", "Python, `x402` with httpx", lambda n: [python, HERE / "buyer.py", url, n, seconds], []
+            yield "httpx", "Python, `x402` with httpx", lambda url, n: [python, HERE / "buyer.py", url, n, seconds], []
     elif wanted("httpx"):
         rig.notes.append("httpx: left out, run tests/peers/setup.sh first")
-    plain = lambda proxy: lambda n: [a.paid_bench, "plain", url, n, seconds, proxy]
+    plain = lambda proxy: lambda url, n: [a.paid_bench, "plain", url, n, seconds, proxy]
     if wanted("local"):
         process, proxy = rig.local()
         yield "local", "plain client behind Tollpass, local signer", plain(proxy), [process]
@@ -137,48 +139,77 @@ def main():
     a = arguments()
     rig = Rig(a)
     try:
-        _, url = rig.start(a.paid_bench, "seller")
-        all_buyers = list(buyers(rig, url))
-        environment = dict(os.environ, BENCH_KEY=KEY, BENCH_MODULES=str(PEERS / "package.json"))
+        environment = dict(BENCH_KEY=KEY, BENCH_PAYEE=PAYEE, BENCH_MODULES=str(PEERS / "package.json"))
+        sellers = {}
+        for name in a.sellers.split(","):
+            if name == "express" and not rig.node:
+                rig.notes.append("the seller on @x402/express: left out, there is no node")
+            else:
+                command = [rig.node, HERE / "seller.mjs"] if name == "express" else [a.paid_bench, "seller"]
+                sellers[name] = rig.start(*command, env=environment)[1]
+        all_buyers = list(buyers(rig))
+        environment = dict(os.environ, **environment)
         cells = {}
         for _ in range(a.rounds):
-            for connections in (1, 32):
+            for seller, connections in [(s, n) for s in sellers for n in (1, 32)]:
                 for name, _, command, processes in all_buyers:
                     if name == "presigned":
                         time.sleep(2)  # its pool fills
                     before = cpu(processes)
-                    done = subprocess.run([str(c) for c in command(connections)], capture_output=True, text=True, env=environment, timeout=120)
+                    done = subprocess.run([str(c) for c in command(sellers[seller], connections)], capture_output=True, text=True, env=environment, timeout=120)
                     if done.returncode or not done.stdout.strip():
                         raise RuntimeError(f"{name}: {done.stderr[-800:]}")
                     cell = json.loads(done.stdout.strip().splitlines()[-1])
                     cell["proxy_cpu"] = cpu(processes) - before
-                    cells.setdefault((name, connections), []).append(cell)
-        report(rig, all_buyers, cells)
+                    cells.setdefault((seller, name, connections), []).append(cell)
+        report(rig, sellers, all_buyers, cells)
         if a.json:
-            json.dump({f"{n} {c}": v for (n, c), v in cells.items()}, open(a.json, "w"))
+            json.dump({" ".join(map(str, k)): v for k, v in cells.items()}, open(a.json, "w"))
     finally:
         rig.end()
 
 
-def report(rig, all_buyers, cells):
+WHAT = {"express": "@x402/express, its facilitator answers at once", "shape": "a seller that only looks at the shape of a payment"}
+# Buyer, connections, wanted at most, of x402-reqwest's median time.
+WANTED = [("local", 1, 1.25), ("local", 32, 1.1)]
+
+
+def report(rig, sellers, all_buyers, cells):
     print(f"\n## A whole bought request ({rig.a.rounds} rounds of {rig.a.seconds:g} s, medians)\n")
-    print("Ask, 402, decide, hold, sign, ask again, read 1 KiB. The seller checks the shape of the payment and answers at once; seller, buyer and "
-          "proxy share the cores. Tollpass holds every amount durably before it signs; the libraries keep no books.\n")
-    median = lambda name, n, key: statistics.median(c[key] for c in cells[name, n])
+    print("Ask, 402, decide, hold, sign, ask again, read 1 KiB. Seller, buyer and proxy share the cores. Tollpass holds every amount durably "
+          "before it signs; the libraries keep no books.")
     names = [b[0] for b in all_buyers]
-    for connections in (1, 32):
-        print(f"| {connections} connection{'s' if connections > 1 else ''} | p50 ms | p99 ms | bought per second | p50 against x402-reqwest | failed |\n|---|---:|---:|---:|---:|---:|")
-        for name, what, _, _ in all_buyers:
-            against = "–"
-            if "x402-reqwest" in names:
-                # Within a round: neighbours in time.
-                pairs = zip(cells[name, connections], cells["x402-reqwest", connections])
-                against = f"{statistics.median(c['p50_ms'] / r['p50_ms'] for c, r in pairs):.2f}x"
-            print(f"| {what} | {median(name, connections, 'p50_ms'):.2f} | {median(name, connections, 'p99_ms'):.2f} | "
-                  f"{median(name, connections, 'per_second'):,.0f} | {against} | {sum(c['failed'] for c in cells[name, connections])} |")
-        print()
+
+    def against(seller, name, n, other):
+        # Within a round: neighbours in time.
+        pairs = [(c["p50_ms"], r["p50_ms"]) for c, r in zip(cells[seller, name, n], cells[seller, other, n])]
+        return statistics.median(c / r for c, r in pairs) if all(r for _, r in pairs) else float("nan")
+
+    for seller in sellers:
+        for n in (1, 32):
+            print(f"\n### {WHAT[seller]}: {n} connection{'s' if n > 1 else ''}\n")
+            print("| buyer | p50 ms | p99 ms | bought per second | proxy CPU ms each | p50 against x402-reqwest | failed |\n|---|---:|---:|---:|---:|---:|---:|")
+            for name, what, _, processes in all_buyers:
+                cell = cells[seller, name, n]
+                median = lambda key: statistics.median(c[key] for c in cell)
+                ratio = f"{against(seller, name, n, 'x402-reqwest'):.2f}x" if "x402-reqwest" in names else "–"
+                # The warm-up's half second is in the CPU time, so it is in the count too.
+                spent = [c["proxy_cpu"] * 1e3 / (c["bought"] * (1 + 0.5 / rig.a.seconds)) for c in cell if c["bought"]]
+                each = f"{statistics.median(spent):.2f}" if processes and spent else ""
+                print(f"| {what} | {median('p50_ms'):.2f} | {median('p99_ms'):.2f} | {median('per_second'):,.0f} | {each} | {ratio} | {sum(c['failed'] for c in cell)} |")
+    if {"local", "x402-reqwest"} <= set(names):
+        print("\n### Targets\n\n| what | measured | wanted | met |\n|---|---:|---:|---|")
+        for seller in sellers:
+            for name, n, most in WANTED:
+                got = against(seller, name, n, "x402-reqwest")
+                print(f"| local signer, {seller}, {n} connection{'s' if n > 1 else ''}, p50 | {got:.2f}x x402-reqwest | ≤ {most:g}x | {'yes' if got <= most else '**no**'} |")
+            if "@x402/fetch" in names:
+                for n in (1, 32):
+                    got = against(seller, "local", n, "@x402/fetch")
+                    print(f"| local signer, {seller}, {n} connection{'s' if n > 1 else ''}, p50 | {got:.2f}x @x402/fetch | well under 1x | {'yes' if got <= 0.8 else '**no**'} |")
     for note in rig.notes:
         print(f"- {note}")
 
 
-main()
+if __name__ == "__main__":
+    main()

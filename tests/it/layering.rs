@@ -98,6 +98,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Outside names, and the only places that may use them.
 const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["hyper", "hyper_util", "http_body_util"], &["src/net", "src/proxy", "src/wire/link"]),
+    (&["tower"], &["src/proxy"]),
     (&["rusqlite"], &["src/ledger/store", "src/cosigner/store"]),
     (&["prometheus"], &["src/metrics"]),
     (&["notify"], &["src/reload"]),
