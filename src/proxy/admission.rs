@@ -10,6 +10,7 @@ use http::{Method, Request, Response, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::access::Record;
+use super::agent::Caller;
 use super::body::{AgentBody, BodyError};
 use super::connection::Connection;
 use super::load::Running;
@@ -20,9 +21,10 @@ use crate::payment::Reason;
 pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>, refusal: Option<Reason>) -> Response<Counted> {
     let connect = request.method() == Method::CONNECT;
     let mut record = Record::of(conn, &request);
-    let (response, running) = match refusal {
-        Some(reason) => (error::failure(reason), None),
-        None => admitted(conn, request, record.as_mut()).await,
+    let admitted = refusal.map_or_else(|| admit(conn, &request, record.as_mut()), Err);
+    let (response, running) = match admitted {
+        Ok((caller, running)) => (forward::serve(conn, request, caller).await, running),
+        Err(reason) => (refused(reason, request.version()), None),
     };
     if let Some(record) = &mut record {
         record.answered(&response);
@@ -34,40 +36,40 @@ pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>, re
     response.map(|body| Counted { body, _running: running, record })
 }
 
-async fn admitted(
-    conn: &Arc<Connection>,
-    request: Request<Incoming>,
+/// Who asks, and the room for it. That nobody known asks may not be the worst about a request: that is the next step's to say.
+fn admit(
+    conn: &Connection,
+    request: &Request<Incoming>,
     record: Option<&mut Record>,
-) -> (Response<AgentBody>, Option<Running>) {
-    let caller = conn.caller(request.headers());
-    if let (Some(record), Ok(caller)) = (record, &caller) {
-        record.is_of(caller);
-    }
-    // Who has no place may not keep one by waiting.
-    let close = matches!(caller, Err(Reason::TooManyAgentConnections)) && request.version() < Version::HTTP_2;
-    let running = match &caller {
-        Ok(caller) => caller.place.request().map(Some),
-        // Whether that is the worst about the request is the next step's to say.
-        Err(_) => Ok(None),
+) -> Result<(Result<Caller, Reason>, Option<Running>), Reason> {
+    let caller = match conn.caller(request.headers()) {
+        Ok(caller) => caller,
+        Err(Reason::TooManyAgentConnections) => return Err(Reason::TooManyAgentConnections),
+        Err(reason) => return Ok((Err(reason), None)),
     };
-    let running = match running {
+    if let Some(record) = record {
+        record.is_of(&caller);
+    }
+    let running = match caller.place.request() {
         Ok(_) if request.body().size_hint().lower() > conn.proxy.limits.body => Err(Reason::BodyTooLarge),
         other => other,
     };
-    let (mut response, running) = match running {
-        Ok(running) => (forward::serve(conn, request, caller).await, running),
+    match running {
+        Ok(running) => Ok((Ok(caller), Some(running))),
         Err(reason) => {
-            let response = error::failure(reason);
-            if let Ok(caller) = caller {
-                caller.metrics.request(response.status().as_u16());
-            }
-            (response, None)
+            caller.metrics.request(error::status(reason).as_u16());
+            Err(reason)
         }
-    };
-    if close {
+    }
+}
+
+fn refused(reason: Reason, version: Version) -> Response<AgentBody> {
+    let mut response = error::failure(reason);
+    if reason == Reason::TooManyAgentConnections && version < Version::HTTP_2 {
+        // Who has no place may not keep one by waiting.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    (response, running)
+    response
 }
 
 /// An answer on its way to the agent. Its request counts until it was handed on whole, or given up.

@@ -115,6 +115,11 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
     }
 }
 
+/// The status of a reason's answer.
+pub(super) const fn status(reason: Reason) -> StatusCode {
+    meaning(reason).0
+}
+
 /// The `Proxy-Status` member for a reason (RFC 9209 §2).
 pub(super) fn proxy_status(reason: Reason, rule: Option<&str>, by: By) -> HeaderValue {
     let mut text = format!("tollpass; error={}; details=\"{reason}\"", meaning(reason).1);
