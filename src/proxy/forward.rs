@@ -137,16 +137,18 @@ async fn forward(conn: &Arc<Connection>, leg: &mut Leg) -> Response<AgentBody> {
     };
     // A message carries the version of who sends it (RFC 9110 §2.5): a seller's 1.0 must not end the agent's connection.
     *response.version_mut() = Version::HTTP_11;
-    let response = match (response.status(), leg.repeatable.take()) {
+    let mut response = match (response.status(), leg.repeatable.take()) {
         // Its headers are the agent's business as they are.
-        (StatusCode::SWITCHING_PROTOCOLS, _) => {
-            upgrade::finish(conn, &leg.caller, leg.switching.take(), response.map(|_| AgentBody::Empty))
-        }
+        (StatusCode::SWITCHING_PROTOCOLS, _) => response.map(|_| AgentBody::Empty),
         (StatusCode::PAYMENT_REQUIRED, Some(repeatable)) => {
             Box::pin(paywall::answer(conn, &leg.caller, &leg.place.target, repeatable, response)).await
         }
         (_, repeatable) => pass(conn, leg, repeatable, response),
     };
+    // Paid for or not.
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        response = upgrade::finish(conn, &leg.caller, leg.switching.take(), response);
+    }
     leg.caller.metrics.request(response.status().as_u16());
     leg.caller.metrics.overhead(added);
     response
