@@ -89,7 +89,8 @@ struct Pinned {
     since: u32,
 }
 
-/// An agent that thinks for longer than this many ticks does without a connection of its own to the seller.
+/// An agent that thinks for longer than this many looks (of 100 ms) does without a connection of its own to the seller: others of
+/// its connections can use it, and thousands that idle need few.
 const REST: u32 = 2;
 
 /// What the identity of a caller depends on.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2;
+use tokio::sync::Notify;
 
 use super::body::SellerBody;
 use super::connection::Connection;
@@ -16,20 +17,24 @@ use crate::payment::{AgentId, Reason};
 /// Whose connections, and where to.
 pub(super) type Route = (AgentId, Target);
 
-/// Idle HTTP/1 connections kept per agent and target.
-const PER_TARGET: usize = 8;
+/// Idle HTTP/1 connections kept per agent and target: as many as may soon be needed at once.
+const PER_TARGET: usize = 64;
 
 /// Sellers close idle connections themselves; older ones are rarely worth a try.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// The pool and what is pinned are looked through this often.
-pub(super) const SWEEP: Duration = Duration::from_secs(1);
+/// The pool is looked through this often.
+pub(super) const SWEEP: Duration = Duration::from_secs(10);
+
+/// While anything is pinned, it is looked at this often.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The connections of one worker with something pinned. The clock is a count of looks: noting the time costs a request nothing.
 #[derive(Default)]
 pub(super) struct Resting {
     now: AtomicU32,
     watched: Mutex<Vec<Weak<Connection>>>,
+    some: Notify,
 }
 
 impl Resting {
@@ -38,15 +43,31 @@ impl Resting {
     }
 
     pub(super) fn watch(&self, connection: &Arc<Connection>) {
-        lock(&self.watched).push(Arc::downgrade(connection));
+        let mut watched = lock(&self.watched);
+        if watched.is_empty() {
+            self.some.notify_one();
+        }
+        watched.push(Arc::downgrade(connection));
     }
 
-    /// One look at all of them.
-    pub(super) fn tick(&self) {
+    /// Looks, again and again, as long as there is something to look at. Never ends.
+    pub(super) async fn look(&self) {
+        loop {
+            self.some.notified().await;
+            while self.tick() {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+
+    /// One look at all of them; false if none is left.
+    fn tick(&self) -> bool {
         let now = self.now.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let mut watched = std::mem::take(&mut *lock(&self.watched));
         watched.retain(|connection| connection.upgrade().is_some_and(|c| c.rest(now)));
-        lock(&self.watched).append(&mut watched);
+        let mut all = lock(&self.watched);
+        all.append(&mut watched);
+        !all.is_empty()
     }
 }
 

@@ -97,13 +97,13 @@ pub(crate) async fn run(proxy: Arc<Proxy>, entrances: Vec<Entrance>, patience: P
         let (proxy, worker) = (proxy.clone(), worker.clone());
         accepting.spawn(phase::accept(listener, phase, move |stream| spawn(&proxy, &worker, way, stream)));
     }
+    let resting = worker.clone();
+    // Ends with the runtime.
+    tokio::spawn(async move { resting.resting.look().await });
     let mut sweep = tokio::time::interval(pool::SWEEP);
     loop {
         tokio::select! {
-            _ = sweep.tick() => {
-                worker.resting.tick();
-                worker.pool.sweep();
-            }
+            _ = sweep.tick() => worker.pool.sweep(),
             ended = accepting.join_next() => if ended.is_none() { break },
         }
     }
