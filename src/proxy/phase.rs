@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// How long a connection that was made shortly before a stop may take to ask.
-const FIRST_REQUEST: Duration = Duration::from_millis(500);
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// What listeners and connections do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -186,6 +186,7 @@ mod tests {
             size_of::<F>()
         }
         let size = size(answer);
-        assert!(size <= 2560, "{size}: box what only some requests meet");
+        // Of a development build; the released one is smaller.
+        assert!(size <= 4608, "{size}: box what only some requests meet");
     }
 }
