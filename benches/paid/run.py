@@ -16,7 +16,7 @@ POLICY = f"""version: 1
 agents:
   bot:
     caps: {{ per_payment: 1, day: 1000000 }}
-    rate: {{ per_minute: 10000000 }}
+    rate: {{ per_minute: 1000000 }}
     allow: [ {{ id: page, host: 127.0.0.1, networks: ["eip155:84532"], assets: [USDC], pay_to: ["{PAYEE}"], plain_http: true }} ]
 """
 
@@ -79,7 +79,11 @@ class Rig:
             f"version: 1\nlisten: 127.0.0.1:0\nadmin: none\nstate: state\nwallet: {{ share: file:share, unseal: file:../passphrases/cosigner/passphrase }}\n"
             f"identity: file:identity.pem\npolicy: policy.yaml\n" + (f"presign: {{ {consent} }}\n" if presign else ""))
         other, line = self.start(self.a.tollpass, "cosigner", "--json", "--config", judge / "cosigner.yaml")
-        address = json.loads(line)["address"]
+        address = json.loads(line)["cosigner"]
+        # The co-signer ties the proxy's key to the agent.
+        wallet = lambda *words, stdin=None: subprocess.run([self.a.tollpass, "wallet", "enroll", *map(str, words)], check=True, capture_output=True, text=True, input=stdin).stdout
+        token = json.loads(wallet("--config", judge / "cosigner.yaml", "--name", "bench", "--agent", "bot", "--json"))["token"]
+        wallet("--redeem", "-", "--identity", home / "sidecar/identity.pem", "--cosigner", f"https://{address}", "--pin", pin, stdin=token + "\n")
         signer = (f"signer: {{ mpc: {{ wallet: bench, share: file:share, unseal: file:../passphrases/sidecar/passphrase, identity: file:identity.pem, "
                   f"cosigner: \"https://{address}\", pin: \"{pin}\"{', ' + consent if presign else ''} }} }}\n")
         process, proxy = self.serve(home / "sidecar", self.COMMON + signer)
@@ -160,6 +164,8 @@ def main():
                     if done.returncode or not done.stdout.strip():
                         raise RuntimeError(f"{name}: {done.stderr[-800:]}")
                     cell = json.loads(done.stdout.strip().splitlines()[-1])
+                    if not cell["bought"]:
+                        raise RuntimeError(f"{name}: nothing was bought; log: {(rig.dir / 'log').read_text()[-800:]}")
                     cell["proxy_cpu"] = cpu(processes) - before
                     cells.setdefault((seller, name, connections), []).append(cell)
         report(rig, sellers, all_buyers, cells)
