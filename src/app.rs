@@ -28,7 +28,7 @@ use crate::proxy::{Parts, Phase, Proxy, Trust};
 use crate::reload::{self, Reloader};
 use crate::state;
 
-use attend::{End, attend};
+use attend::{End, Signals, attend};
 use cashier::{Cashier, Epochs, open_ledger};
 use doors::{Door, Offered};
 use handover::{Ear, Taking};
@@ -54,9 +54,13 @@ pub fn serve(config: Config, options: ServeOptions) -> Result<()> {
     if app.taken.is_none() {
         app.ear = Ear::open(&app.cashier);
     }
-    announce(&app, options.json)?;
     let money = app.money.handle().clone();
-    let ended = money.block_on(attend(&mut app));
+    let signals = {
+        let _inside = money.enter();
+        Signals::new()?
+    };
+    announce(&app, options.json)?;
+    let ended = money.block_on(attend(&mut app, signals));
     let drained = app.finish(*ended.as_ref().unwrap_or(&End::Stop), config.drain.paid);
     ended.and(drained)
 }

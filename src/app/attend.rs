@@ -1,7 +1,7 @@
 //! What a serving process listens to: signals, the process that follows, and the one before.
 
 use anyhow::Result;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::App;
 use super::handover::{self, Call, Ear};
@@ -15,9 +15,23 @@ pub(super) enum End {
     HandedOver,
 }
 
+/// The signals of an operator.
+pub(super) struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// Takes them over from the kernel, which would otherwise end the process. In a runtime, before anybody hears that we serve.
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? })
+    }
+}
+
 /// SIGTERM and SIGINT end it, and a hand-over does; SIGHUP looks at the hot files at once.
-pub(super) async fn attend(app: &mut App) -> Result<End> {
-    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+pub(super) async fn attend(app: &mut App, signals: Signals) -> Result<End> {
+    let Signals { mut term, mut int, mut hup } = signals;
     let (mut taken, mut ear) = (app.taken.take(), app.ear.take());
     let app = &*app;
     let mut giving = None;
