@@ -354,7 +354,7 @@ mod books {
 
     #[test]
     fn the_recorded_purchases_are_books_for_explain() {
-        let books = Recorded(all());
+        let books = Recorded(all(), Standing::default());
         let (a, entry) = ("a".parse().unwrap(), RuleId("bureau".into()));
         let span = |from, until| Span { from: Timestamp::from_secs(from), until: Timestamp::from_secs(until) };
         let scope = Scope::Agent("a".parse().unwrap());

@@ -13,7 +13,7 @@ use super::Purchase;
 use super::counters::{Instants, LiveTotal, Money};
 use super::index::Index;
 use crate::payment::{AgentId, ChainId, MicroUsd, Payee, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, Check, Cosigned, Host, Limit, RuleId, Scope, Span, View, Violation};
+use crate::policy::{Approval, Check, Cosigned, History, Host, Limit, RuleId, Scope, Span, Standing, View, Violation};
 
 /// Why a posting was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,7 @@ pub struct Books {
     pins: HashMap<PinKey, Payee>,
     index: Index,
     live: LiveTotal,
+    standing: Arc<Standing>,
     tickets: HashMap<[u8; 16], PurchaseId>,
 }
 
@@ -127,6 +128,11 @@ impl Books {
 
     pub(super) const fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
+    }
+
+    /// What is stopped from now on; checked again when an amount is held (M2.2).
+    pub(super) fn set_standing(&mut self, standing: Arc<Standing>) {
+        self.standing = standing;
     }
 
     pub(super) const fn index(&mut self) -> &mut Index {
@@ -343,6 +349,14 @@ impl View for Books {
 
     fn commitments(&self, scope: &Scope, span: Span) -> u32 {
         self.instants.get(scope).map_or(0, |i| u32::try_from(i.within(span)).unwrap_or(u32::MAX))
+    }
+
+    fn history(&self, _: &AgentId, _: &RuleId, _: &Host, _: &http::Method, _: Timestamp) -> History {
+        History::default()
+    }
+
+    fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {

@@ -34,7 +34,7 @@ pub use purchase::{Likeness, Outcome, Purchase, PurchaseState};
 pub use reservation::Reservation;
 
 use crate::payment::{MicroUsd, Payer, PurchaseId, RequestKey, Timestamp};
-use crate::policy::{Approval, Violation};
+use crate::policy::{Approval, Standing, Violation};
 
 /// How to open a ledger.
 #[derive(Clone, Debug)]
@@ -222,6 +222,11 @@ impl Ledger {
     /// From now on only approvals of this policy epoch are held (M2.2).
     pub fn set_epoch(&self, epoch: u64) {
         self.shared.state().books.set_epoch(epoch);
+    }
+
+    /// What is stopped from now on: decisions and holds see it at once (M2.2).
+    pub fn set_standing(&self, standing: Arc<Standing>) {
+        self.shared.state().books.set_standing(standing);
     }
 
     /// Finds an orphan of `key` and makes it ours, one to one; most equal headers first, then the oldest (M1.1).

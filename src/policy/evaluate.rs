@@ -2,13 +2,17 @@
 //!
 //! Frozen agents, the ledger, the clock and the replayable body are gates of the caller: it knows them before it asks.
 
+use std::sync::Arc;
+
 use alloy_primitives::Address;
 use http::Method;
 
 use super::judge::{Judge, Verdict};
 use super::pattern::RequestPath;
 use super::rule::{Agent, Request};
-use super::{Approval, Check, Considered, Decision, Host, Limit, Policy, Refusal, RuleId, Scope, Span, Violation};
+use super::{
+    Approval, Check, Considered, Context, Decision, History, Host, Limit, Policy, Refusal, RuleId, Scope, Span, Standing, Violation,
+};
 use crate::payment::{AgentId, ChainId, Challenge, MicroUsd, Payer, Reason, SessionName, Timestamp};
 
 /// What the request is, as the proxy knows it: nothing here is the agent's or the seller's say-so.
@@ -34,6 +38,10 @@ pub struct Input<'a> {
     pub now: Timestamp,
     /// What the purchase being re-signed already holds; zero for a new one (M1.2).
     pub held: MicroUsd,
+    /// The request's own words, declared keys only: they can only tighten (M3.2).
+    pub context: &'a Context,
+    /// Approver groups whose people said yes to exactly this payment (M2.6).
+    pub granted: &'a [Arc<str>],
     /// A re-signature must stay on this chain and token; other offers are skipped with `payment_outstanding`.
     pub bound_to: Option<crate::payment::AssetId>,
 }
@@ -53,6 +61,10 @@ pub trait View {
     fn commitments(&self, scope: &Scope, span: Span) -> u32;
     /// The payee pinned for this entry, host and network by the first consumed purchase (M3.3).
     fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address>;
+    /// What was bought under this entry at this host with this method: the last 50 consumed purchases within 30 days (M3.3).
+    fn history(&self, agent: &AgentId, entry: &RuleId, host: &Host, method: &Method, now: Timestamp) -> History;
+    /// What is stopped now.
+    fn standing(&self) -> &Standing;
     /// When the `n`-th commitment of `scope` within `span` was made, from zero, the oldest first: a rate frees up when it leaves.
     fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp>;
 }
@@ -62,7 +74,7 @@ impl Policy {
     pub fn evaluate(&self, input: &Input<'_>, challenge: &Challenge, books: &dyn View) -> Decision {
         let (agent, request) = match self.gates(input) {
             Ok(passed) => passed,
-            Err(reason) => return Decision { verdict: Err(Refusal::because(reason)), considered: Vec::new() },
+            Err(reason) => return Decision { verdict: Err(Refusal::because(reason)), question: None, considered: Vec::new() },
         };
         let judge = Judge::new(self, agent, input, request, books);
         let verdicts: Vec<Verdict<'_>> = challenge.offers.iter().map(|offer| judge.offer(offer)).collect();
@@ -75,7 +87,7 @@ impl Policy {
             let violations = vec![Violation { offer: Some(r.index), ..Violation::new(r.reason) }];
             Considered { offer: r.index, entry: None, checks: Vec::new(), violations }
         });
-        Decision { verdict, considered: verdicts.into_iter().map(|v| v.considered).chain(rejected).collect() }
+        Decision { verdict, question: None, considered: verdicts.into_iter().map(|v| v.considered).chain(rejected).collect() }
     }
 
     /// The gates that policy itself knows; the first that closes ends the decision with its reason alone (M3.7).
@@ -100,6 +112,9 @@ impl Policy {
         Some(Approval {
             agent: judge.input.agent.clone(),
             session: judge.input.session.cloned(),
+            host: Some(judge.input.host.clone()),
+            customer: judge.input.context.customer(),
+            granted: false,
             offer,
             entry: entry.id.clone(),
             lifetime: asked.min(entry.lifetime),

@@ -335,6 +335,9 @@ impl<'p> Selection<'p> {
         Approval {
             agent: self.agent.clone(),
             session: None,
+            host: None,
+            customer: None,
+            granted: false,
             offer: self.offer.clone(),
             entry: entry.id.clone(),
             lifetime: entry.lifetime.min(Duration::from_secs(MAX_LIFETIME)),

@@ -219,6 +219,8 @@ impl Treasurer {
             path: &ask.path,
             payer,
             now,
+            context: &ask.context,
+            granted: &[],
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
         };

@@ -131,6 +131,7 @@ pub(super) fn purchase(row: &Row<'_>) -> Result<(i64, Purchase), Corrupt> {
         key: column(row, "key", |b: [u8; 32]| Some(RequestKey(b)))?,
         agent: column(row, "agent", |t: String| t.parse().ok())?,
         session: column(row, "session", |t: Option<String>| t.map(|t| t.parse().ok()).map_or(Some(None), |s| s.map(Some)))?,
+        customer: None,
         entry: RuleId(text("entry")?),
         host: column(row, "host", Some)?,
         method: column(row, "method", Some)?,

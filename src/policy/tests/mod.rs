@@ -69,6 +69,8 @@ pub(super) struct Books {
     pub(super) postings: Vec<(Scope, Timestamp, i64)>,
     pub(super) commitments: Vec<(Scope, Timestamp)>,
     pub(super) pins: Vec<(String, Payee)>,
+    pub(super) history: History,
+    pub(super) standing: Standing,
 }
 
 impl Books {
@@ -87,6 +89,12 @@ impl View for Books {
     }
     fn pin(&self, _: &AgentId, entry: &RuleId, _: &Host, _: ChainId) -> Option<Address> {
         self.pins.iter().find(|(id, _)| **id == *entry.0).map(|(_, payee)| payee.0)
+    }
+    fn history(&self, _: &AgentId, _: &RuleId, _: &Host, _: &Method, _: Timestamp) -> History {
+        self.history
+    }
+    fn standing(&self) -> &Standing {
+        &self.standing
     }
     fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {
         let mut made: Vec<Timestamp> =
@@ -138,6 +146,8 @@ impl Ask {
             payer: Payer(Address::repeat_byte(self.payer)),
             now: self.now,
             held: MicroUsd::new(self.held),
+            context: &Context::default(),
+            granted: &[],
             bound_to: self.bound_to.map(|b| b.parse().unwrap()),
         };
         if policy.evaluate(&input, challenge, books).verdict.is_ok() {
