@@ -281,7 +281,7 @@ mod books {
     use super::super::ledger::{ShowArgs, show};
     use crate::ledger::{Likeness, Purchase, PurchaseState};
     use crate::payment::{ChainId, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, Timestamp, WireEntry};
-    use crate::policy::{Host, RepeatRules, RuleId, Scope, Span, View as _};
+    use crate::policy::{Host, RepeatRules, RuleId, Scope, Span, Standing, View as _};
     use alloy_primitives::{Address, U256};
 
     fn purchase(n: u8, agent: &str, state: PurchaseState) -> Purchase {

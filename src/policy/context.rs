@@ -16,3 +16,12 @@ impl Context {
         None
     }
 }
+
+impl ContextKeys {
+    pub(super) fn read(_: &super::yaml::Node, _: &mut super::read::Report) -> Self {
+        Self::default()
+    }
+    pub(super) fn has_customer(&self) -> bool {
+        true
+    }
+}

@@ -37,8 +37,10 @@ pub struct Considered {
     pub entry: Option<RuleId>,
     /// Every limit that was compared, with its numbers.
     pub checks: Vec<CheckResult>,
-    /// Everything that speaks against it; empty = could be paid.
+    /// Everything that speaks against it.
     pub violations: Vec<Violation>,
+    /// What people would have to say yes to; empty, as `violations` is = could be paid.
+    pub asks: Vec<(AskFor, Violation)>,
 }
 
 /// A payment that policy lets people decide. Nothing is held for it (M2.6).

@@ -186,7 +186,7 @@ impl std::fmt::Display for Period {
 }
 
 /// The first instant at which the wall clock in `zone` reads `civil` or later.
-fn begins(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
+pub(super) fn begins(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     let instant = match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok()?,

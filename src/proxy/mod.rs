@@ -227,7 +227,7 @@ impl Proxy {
         for agent in policy.agents() {
             let theirs = till.signer.remaining(agent);
             for budget in policy.budgets(agent) {
-                let span = budget.window.span(now, policy.zone());
+                let span = budget.period.span(now, policy.zone());
                 let spent = till.ledger().read(|books| books.spent(&budget.scope, span));
                 let mut remaining = budget.limit.saturating_sub(spent);
                 if let (Some(theirs), "caps.day") = (theirs, &*budget.name) {
