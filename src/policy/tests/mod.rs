@@ -6,9 +6,11 @@ mod cosigner;
 mod egress;
 mod examples;
 mod explain;
+mod hours;
 mod lint;
 mod order;
 mod rules;
+mod shared;
 mod speed;
 
 use alloy_primitives::{Address, U256};
@@ -114,12 +116,14 @@ pub(super) struct Ask {
     pub(super) payer: u8,
     pub(super) held: i64,
     pub(super) bound_to: Option<&'static str>,
+    pub(super) session: Option<&'static str>,
+    pub(super) granted: Vec<&'static str>,
 }
 
 impl Default for Ask {
     fn default() -> Self {
         let (agent, url) = ("bot".into(), "https://api.example/v2/data".into());
-        Self { agent, method: Method::GET, url, now: NOW, payer: 0xee, held: 0, bound_to: None }
+        Self { agent, method: Method::GET, url, now: NOW, payer: 0xee, held: 0, bound_to: None, session: None, granted: Vec::new() }
     }
 }
 
@@ -135,9 +139,11 @@ impl Ask {
         let split = authority.rsplit_once(':').filter(|(h, p)| !h.ends_with(':') && !p.ends_with(']'));
         let (host, port) = split.map_or((authority, if scheme == "https" { 443 } else { 80 }), |(h, p)| (h, p.parse().unwrap()));
         let (agent, host) = (self.agent.parse().unwrap(), Host::parse(host).unwrap());
+        let session = self.session.map(|s| s.parse().unwrap());
+        let granted: Vec<std::sync::Arc<str>> = self.granted.iter().map(|g| (*g).into()).collect();
         let input = Input {
             agent: &agent,
-            session: None,
+            session: session.as_ref(),
             method: &self.method,
             https: scheme == "https",
             host: &host,
@@ -147,7 +153,7 @@ impl Ask {
             now: self.now,
             held: MicroUsd::new(self.held),
             context: &Context::default(),
-            granted: &[],
+            granted: &granted,
             bound_to: self.bound_to.map(|b| b.parse().unwrap()),
         };
         if policy.evaluate(&input, challenge, books).verdict.is_ok() {
@@ -159,6 +165,11 @@ impl Ask {
     pub(super) fn of(&self, policy: &Policy, offers: Vec<Offer>, books: &Books) -> Decision {
         self.with(policy, &challenge(offers), books, |_, decision| decision)
     }
+}
+
+/// An offer of USDC on Base, of `atomic` units.
+pub(super) fn usdc(atomic: u64) -> Offer {
+    offer(0, BASE_USDC, atomic)
 }
 
 /// `entry` of the approval, or the leading reason: what most tables compare.

@@ -8,10 +8,6 @@ fn with(extra: &str) -> Policy {
     allowing(&format!("[ {{ id: e, {ENTRY}{extra} }} ]"))
 }
 
-fn usdc(atomic: u64) -> Offer {
-    offer(0, BASE_USDC, atomic)
-}
-
 #[test]
 fn m3_7_an_entry_selects_by_request_and_absent_keys_mean_what_the_rule_says() {
     for (extra, url, expected) in [
