@@ -198,7 +198,17 @@ impl<'a> Judge<'a> {
         if self.agent.rules.is_empty() {
             return;
         }
-        let facts = self.facts(offer, price, entry);
+        let span = |window| self.span(Period::Calendar(window));
+        let facts = Facts {
+            input: self.input,
+            offer,
+            price,
+            entry: entry.map(|e| &e.id),
+            scope: &self.agent.limits.scope,
+            session_max: self.agent.sessions.as_ref().and_then(|s| s.max),
+            span: &span,
+            books: self.books,
+        };
         for rule in &self.agent.rules {
             match (rule.when.holds(&facts), &rule.ask) {
                 (Ok(false), _) => {}
@@ -207,10 +217,6 @@ impl<'a> Judge<'a> {
                 (Err(_), _) => drop(found.against(Reason::RuleError, Some(&rule.id))),
             }
         }
-    }
-
-    fn facts(&self, _offer: &'a Offer, _price: MicroUsd, _entry: Option<&Allow>) -> Facts<'_> {
-        Facts(std::marker::PhantomData)
     }
 
     fn pin(&self, entry: &Allow, offer: &Offer) -> Option<alloy_primitives::Address> {

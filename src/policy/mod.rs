@@ -45,7 +45,8 @@ mod yaml;
 mod tests;
 
 pub use approvers::ApproverGroup;
-pub use context::{Context, ContextKeys};
+pub use condition::Decimal;
+pub use context::{Context, ContextKeys, Kind, Value as ContextValue};
 pub use cosigner::{Approver, MAX_LIFETIME};
 pub use decision::{
     Approval, AskFor, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Question, Refusal, RepeatRules, RuleId,

@@ -33,7 +33,9 @@ fn team() -> Scope {
 
 #[test]
 fn m2_1_caps_of_host_payee_session_and_budget_are_inclusive() {
-    let policy = with("budgets: [ { name: team, limit: 5, window: month, agents: [bot, other] }, { name: all, limit: 7, window: total, agents: all } ]\n");
+    let policy = with(
+        "budgets: [ { name: team, limit: 5, window: month, agents: [bot, other] }, { name: all, limit: 7, window: total, agents: all } ]\n",
+    );
     let host = Scope::Host(bot(), "api.example".into());
     let session = Scope::Session(bot(), "s".parse().unwrap());
     for (scope, limit, reason, rule) in [
@@ -57,8 +59,11 @@ fn m2_1_caps_of_host_payee_session_and_budget_are_inclusive() {
 
 #[test]
 fn m2_1_a_rolling_cap_counts_the_last_hours() {
-    let policy = policy("version: 1\nagents:\n  bot: { caps: { per_payment: 1, rolling: { 24h: 5, 1h: 2 } }, allow: [ { id: e, host: api.example } ] }\n");
-    let spent = |ago_s: i64, micro: i64| Books { postings: vec![(Scope::Agent(bot()), NOW.plus_millis(-1000 * ago_s), micro)], ..Books::default() };
+    let policy = policy(
+        "version: 1\nagents:\n  bot: { caps: { per_payment: 1, rolling: { 24h: 5, 1h: 2 } }, allow: [ { id: e, host: api.example } ] }\n",
+    );
+    let spent =
+        |ago_s: i64, micro: i64| Books { postings: vec![(Scope::Agent(bot()), NOW.plus_millis(-1000 * ago_s), micro)], ..Books::default() };
     let of = |books: &Books| reasons(&Ask::default().of(&policy, vec![usdc(10)], books));
     assert_eq!(of(&spent(10, 1_999_990)), []);
     assert_eq!(of(&spent(10, 1_999_991)), [Reason::CapRolling]);
@@ -174,7 +179,8 @@ fn m2_4_a_required_session_is_a_gate_and_a_frozen_agent_too() {
     ] {
         assert_eq!(reasons(&Ask::default().of(&policy, vec![usdc(1)], &frozen(standing))), [reason]);
     }
-    let others = Standing { agents: [("other".into(), stopped.clone())].into(), hosts: [("b.example".into(), stopped)].into(), killed: None };
+    let others =
+        Standing { agents: [("other".into(), stopped.clone())].into(), hosts: [("b.example".into(), stopped)].into(), killed: None };
     assert_eq!(reasons(&Ask::default().of(&policy, vec![usdc(1)], &frozen(others))), []);
 }
 
@@ -182,29 +188,72 @@ fn m2_4_a_required_session_is_a_gate_and_a_frozen_agent_too() {
 fn budgets_and_groups_are_checked_against_each_other() {
     let errors = |text: &str| {
         let source = Source { name: "p".into(), text: format!("version: 1\n{text}") };
-        Policy::parse(&[source], 1).map_or_else(|e| e.0.iter().map(|e| e.message.clone()).collect(), |p| {
-            p.warnings().iter().filter(|w| !w.message.contains("no allow entry")).map(|w| w.message.clone()).collect::<Vec<_>>()
-        })
+        Policy::parse(&[source], 1).map_or_else(
+            |e| e.0.iter().map(|e| e.message.clone()).collect(),
+            |p| p.warnings().iter().filter(|w| !w.message.contains("no allow entry")).map(|w| w.message.clone()).collect::<Vec<_>>(),
+        )
     };
     for (text, expected) in [
-        ("budgets: [ { name: a, limit: 1, window: day, agents: [bot] } ]", "budgets.a.agents: there is no agent `bot`: add it under `agents`, or remove it here"),
-        ("budgets: [ { name: a, limit: 1, window: fortnight, agents: all } ]", "budgets.a.window: \"fortnight\" is not a window: write hour, day, week, month or total"),
-        ("budgets: [ { name: a, limit: 1, window: day, agents: bot } ]", "budgets.a.agents: write `all`, or a list of agents such as [research-bot, pricing-bot]"),
+        (
+            "budgets: [ { name: a, limit: 1, window: day, agents: [bot] } ]",
+            "budgets.a.agents: there is no agent `bot`: add it under `agents`, or remove it here",
+        ),
+        (
+            "budgets: [ { name: a, limit: 1, window: fortnight, agents: all } ]",
+            "budgets.a.window: \"fortnight\" is not a window: write hour, day, week, month or total",
+        ),
+        (
+            "budgets: [ { name: a, limit: 1, window: day, agents: bot } ]",
+            "budgets.a.agents: write `all`, or a list of agents such as [research-bot, pricing-bot]",
+        ),
         ("budgets: [ { name: a, limit: 1, window: day } ]", "budgets: `agents` is missing: write `agents: all`, or a list of agents"),
-        ("budgets: [ { name: a, limit: 1, window: day, agents: all }, { name: a, limit: 1, window: day, agents: all } ]", "budgets: the name `a` stands at line 2 already: give each budget its own"),
-        ("context: { customer: text }\nbudgets: [ { name: a, limit: 1, window: day, per: customer } ]", "budgets.a: the agent names the customer, so a new name is new money: add a budget with `agents: all` and no `per` around it"),
-        ("budgets: [ { name: a, limit: 1, window: day, agents: all, over: ask } ]", "budgets.a.over: no group of `approvers` names it in `may_exceed`, so nobody can say yes and it denies"),
-        ("budgets: [ { name: a, limit: 1, window: day, agents: all, over: ask, hard: true } ]", "budgets.a.over: nobody may exceed a hard budget: remove `over: ask`, or `hard: true`"),
+        (
+            "budgets: [ { name: a, limit: 1, window: day, agents: all }, { name: a, limit: 1, window: day, agents: all } ]",
+            "budgets: the name `a` stands at line 2 already: give each budget its own",
+        ),
+        (
+            "context: { customer: text }\nbudgets: [ { name: a, limit: 1, window: day, per: customer } ]",
+            "budgets.a: the agent names the customer, so a new name is new money: add a budget with `agents: all` and no `per` around it",
+        ),
+        (
+            "budgets: [ { name: a, limit: 1, window: day, agents: all, over: ask } ]",
+            "budgets.a.over: no group of `approvers` names it in `may_exceed`, so nobody can say yes and it denies",
+        ),
+        (
+            "budgets: [ { name: a, limit: 1, window: day, agents: all, over: ask, hard: true } ]",
+            "budgets.a.over: nobody may exceed a hard budget: remove `over: ask`, or `hard: true`",
+        ),
         ("approvers: { f: { may_exceed: [a] } }", "approvers.f.may_exceed: there is no budget `a`; none is defined"),
-        ("approvers: { f: { may_exceed: [a] } }\nbudgets: [ { name: a, limit: 1, window: day, agents: all } ]", "approvers.f.may_exceed: `a` has no effect: the budget does not say `over: ask`"),
-        ("defaults: { unmatched: { ask: g } }", "defaults.unmatched.ask: there is no group `g` of approvers; none is defined: add it under `approvers`"),
+        (
+            "approvers: { f: { may_exceed: [a] } }\nbudgets: [ { name: a, limit: 1, window: day, agents: all } ]",
+            "approvers.f.may_exceed: `a` has no effect: the budget does not say `over: ask`",
+        ),
+        (
+            "defaults: { unmatched: { ask: g } }",
+            "defaults.unmatched.ask: there is no group `g` of approvers; none is defined: add it under `approvers`",
+        ),
         ("risk: { payee_change: ask }", "risk.payee_change: \"ask\": write deny, or `{ ask: GROUP }` with a group of `approvers`"),
-        ("agents: { bot: { hours: { days: someday } } }", "hours.days: \"someday\" is not a day: write mon, tue, wed, thu, fri, sat, sun, or a stretch such as mon-fri"),
-        ("agents: { bot: { hours: { from: \"9\" } } }", "hours.from: \"9\" is not a time of day: write it as \"09:00\", from \"00:00\" to \"24:00\""),
+        (
+            "agents: { bot: { hours: { days: someday } } }",
+            "hours.days: \"someday\" is not a day: write mon, tue, wed, thu, fri, sat, sun, or a stretch such as mon-fri",
+        ),
+        (
+            "agents: { bot: { hours: { from: \"9\" } } }",
+            "hours.from: \"9\" is not a time of day: write it as \"09:00\", from \"00:00\" to \"24:00\"",
+        ),
         ("agents: { bot: { hours: { holidays: [25.12.] } } }", "hours.holidays: \"25.12.\" is not a date: write it as 2026-12-25"),
-        ("agents: { bot: { caps: { rolling: { 90m: 5 } } } }", "caps.rolling: \"90m\" is not a length: write whole hours or days up to 30d, such as `24h`"),
-        ("agents: { bot: { caps: { per_payment: 3, rolling: { 24h: 2 } } } }", "caps.per_payment 3.00 is above caps.rolling.24h 2.00, so it could never be reached: lower it to 2.00 or less, or raise caps.rolling.24h"),
-        ("agents: { bot: { caps: { per_payment: 3, per_host_day: 2 } } }", "caps.per_payment 3.00 is above caps.per_host_day 2.00, so it could never be reached: lower it to 2.00 or less, or raise caps.per_host_day"),
+        (
+            "agents: { bot: { caps: { rolling: { 90m: 5 } } } }",
+            "caps.rolling: \"90m\" is not a length: write whole hours or days up to 30d, such as `24h`",
+        ),
+        (
+            "agents: { bot: { caps: { per_payment: 3, rolling: { 24h: 2 } } } }",
+            "caps.per_payment 3.00 is above caps.rolling.24h 2.00, so it could never be reached: lower it to 2.00 or less, or raise caps.rolling.24h",
+        ),
+        (
+            "agents: { bot: { caps: { per_payment: 3, per_host_day: 2 } } }",
+            "caps.per_payment 3.00 is above caps.per_host_day 2.00, so it could never be reached: lower it to 2.00 or less, or raise caps.per_host_day",
+        ),
     ] {
         assert!(errors(text).contains(&expected.to_owned()), "{text}\n{:#?}", errors(text));
     }
