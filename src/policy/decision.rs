@@ -267,6 +267,12 @@ impl Approval {
         }
     }
 
+    /// The same with the marks that further counters go by.
+    pub(crate) fn tagged(self, host: &str, session: Option<&str>, customer: Option<&str>, granted: bool) -> Self {
+        let (host, session) = (Host::parse(host).ok(), session.and_then(|s| s.parse().ok()));
+        Self { host, session, customer: customer.map(Into::into), granted, ..self }
+    }
+
     /// The same for a purchase that already holds `held`.
     pub(crate) fn holding(self, held: MicroUsd) -> Self {
         Self { held, ..self }
