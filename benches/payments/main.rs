@@ -3,7 +3,7 @@
 //!
 //! Prints a report in Markdown. Ratios within one run are what counts; absolute times are those of the machine it ran on.
 //! `payments slow-disk` runs only the holds, for a second run under a slowed fsync (see the Makefile); `payments mpc` only
-//! threshold signing.
+//! threshold signing, `payments policy` only decisions under a large policy.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod fixture;
@@ -11,6 +11,7 @@ mod holds;
 mod latency;
 mod mpc;
 mod parts;
+mod policy;
 
 use std::time::Duration;
 
@@ -20,8 +21,10 @@ fn main() {
     match only.as_deref() {
         Some("slow-disk") => report_holds("Holds per second, every fsync 5 ms slower"),
         Some("mpc") => mpc::report(),
+        Some("policy") => policy::report(),
         _ => {
             parts::report();
+            policy::report();
             report_holds("Holds per second, full durability");
             latency::report();
             mpc::report();

@@ -126,7 +126,7 @@ impl Bench {
         let (store, metrics) = (Arc::new(Store::open(&state).unwrap()), Metrics::new(false));
         let epoch = Arc::new(AtomicU64::new(1));
         let current = Arc::new(Mutex::new(policy(1)));
-        ledger.set_epoch(1);
+        ledger.follow(&policy(1));
         let world = World { policy: current.clone(), custody: custody.clone(), store: store.clone() };
         let judge = Arc::new(Judge::new(custody.share().wallet().clone(), ledger.clone(), store.clone(), Arc::new(world), None));
         let of_policy = epoch.clone();
@@ -611,8 +611,9 @@ impl<'a> Run<'a> {
 
     fn new_policy(&mut self) {
         let epoch = self.bench.epoch.load(Ordering::Acquire) + 1;
-        self.bench.ledger.set_epoch(epoch);
-        *self.bench.policy.lock().unwrap() = policy(epoch);
+        let next = policy(epoch);
+        self.bench.ledger.follow(&next);
+        *self.bench.policy.lock().unwrap() = next;
         self.bench.epoch.store(epoch, Ordering::Release);
     }
 

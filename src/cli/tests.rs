@@ -291,6 +291,7 @@ mod books {
             key: RequestKey([0; 32]),
             agent: agent.parse().unwrap(),
             session: None,
+            customer: None,
             entry: RuleId("bureau".into()),
             host: "api.bureau.example".into(),
             method: "GET".into(),

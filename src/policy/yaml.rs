@@ -64,7 +64,7 @@ impl Node {
 /// Deepest nesting that is read; the format itself needs eight levels.
 const MAX_DEPTH: usize = 24;
 /// Most nodes that are read from one file.
-const MAX_NODES: usize = 200_000;
+const MAX_NODES: usize = 1_000_000;
 
 /// Reads the one document of `text`. Duplicate keys are reported and the first one kept.
 ///

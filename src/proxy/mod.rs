@@ -63,7 +63,7 @@ use crate::clock;
 use crate::config::{Config, Intercept, Limits, Unnamed};
 use crate::metrics::Metrics;
 use crate::payment::{AgentId, Timestamp};
-use crate::policy::{HostPattern, Policy, View as _};
+use crate::policy::{HostPattern, Policy};
 
 pub(crate) use phase::Phase;
 pub(crate) use till::Till;
