@@ -47,6 +47,7 @@ pub mod crew;
 pub mod custody;
 pub mod demo;
 pub mod failpoint;
+pub mod journal;
 pub mod ledger;
 pub mod metrics;
 pub mod mpc;
