@@ -7,6 +7,7 @@ mod attend;
 mod cashier;
 mod doors;
 mod handover;
+mod hook;
 mod operators;
 mod signer;
 mod stops;

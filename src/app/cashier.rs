@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use super::hook::HttpHook;
 use super::signer;
 use crate::admin::api::Api;
 use crate::admin::entrance;
@@ -81,7 +82,9 @@ impl Cashier {
         let signer::Started { signer, deadline, keeper } = signer::start(&self.config, &self.metrics, &self.money)?;
         *lock(&self.keeper) = keeper;
         self.epochs.attach(&ledger, &self.policy);
-        let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline).with_stops(self.stops.clone());
+        let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline);
+        let hook = Arc::new(HttpHook::new(self.config.tls.extra_roots.clone()));
+        let treasurer = treasurer.with_stops(self.stops.clone()).with_hook(hook);
         let till = Arc::new(Till::open(treasurer, signer, &self.config.private())?);
         *lock(&self.socket) = self.open_socket();
         Ok(till)

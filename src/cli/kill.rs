@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::{Subcommand, ValueEnum};
+use clap::ValueEnum;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ pub struct Args {
 }
 
 /// `on`, `off` or `status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Subcommand)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
     /// Sign nothing.
     On,

@@ -212,7 +212,11 @@ impl Surroundings for World {
     }
 
     fn frozen(&self) -> bool {
-        self.custody.frozen().is_some() || self.stops.killed()
+        self.custody.frozen().is_some()
+    }
+
+    fn killed(&self) -> bool {
+        self.stops.killed()
     }
 
     fn tied(&self, identity: &str, agent: &AgentId) -> bool {

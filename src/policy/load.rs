@@ -15,7 +15,9 @@ use super::cosigner::{self, MAX_LIFETIME, Role};
 use super::egress::Egress;
 use super::entry::{self, Context};
 use super::read::{Fields, Report, duration, fields, list, named, one, shown, text};
+use super::risk::{self, Risk};
 use super::rule::{Agent, PayTo};
+use super::watching::is_list;
 use super::yaml::{self, Node, Pair, Pos, Value};
 use super::{Policy, PolicyErrors, RefusalBody, Scope, Source, lint};
 use crate::payment::{AgentId, Flow, TransferMethod};
@@ -52,6 +54,7 @@ struct Sections<'a> {
     groups: Vec<&'a Pair>,
     agents: Vec<&'a Pair>,
     assets: Vec<&'a Node>,
+    risk: Option<&'a Node>,
     cosigner: cosigner::Sections<'a>,
 }
 
@@ -66,6 +69,7 @@ pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<P
     let Assets { table, fresh } = assets::read(&sections.assets, &zone, &mut report);
     let groups = read_groups(&sections.groups, &mut report);
     let egress = sections.egress.map(|node| Egress::read(node, &mut report)).unwrap_or_default();
+    let risk = sections.risk.map_or_else(Risk::default, |node| risk::read(node, sources, &mut report));
     let own = cosigner.then(|| cosigner::read(&sections.cosigner, &mut report));
 
     let mut agents = HashMap::new();
@@ -80,7 +84,7 @@ pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<P
     let mut names: Vec<AgentId> = agents.keys().cloned().collect();
     names.sort();
     let refusal_body = defaults.refusal_body;
-    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, egress, agents, names, warnings, cosigner: own })
+    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, risk, egress, agents, names, warnings, cosigner: own })
 }
 
 /// SHA-256 over the texts, each with its length: the same rules under other file names have the same digest.
@@ -102,6 +106,9 @@ fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErr
     let mut roots = Vec::new();
     let mut readable = true;
     for source in sources {
+        if is_list(source) {
+            continue;
+        }
         match yaml::parse(&source.name, &source.text, &mut report.errors) {
             Ok(root) => roots.push(root),
             Err(error) => {
@@ -110,7 +117,7 @@ fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErr
             }
         }
     }
-    if sources.is_empty() {
+    if sources.iter().all(is_list) {
         let at = Pos { file: "policy".into(), line: 1, column: 1 };
         report.error(&at, "there is no policy file: write one that begins with `version: 1`");
         readable = false;
@@ -124,7 +131,7 @@ impl<'a> Sections<'a> {
         if cosigner {
             known.extend(cosigner::KEYS);
         } else {
-            known.push("egress");
+            known.extend(["egress", "risk"]);
         }
         let mut all = Self::default();
         for root in roots {
@@ -144,6 +151,7 @@ impl<'a> Sections<'a> {
             single(&mut all.timezone, file.get("timezone"), "timezone", report);
             single(&mut all.defaults, file.get("defaults"), "defaults", report);
             single(&mut all.egress, file.get("egress").filter(|_| !cosigner), "egress", report);
+            single(&mut all.risk, file.get("risk").filter(|_| !cosigner), "risk", report);
             unique(&mut all.groups, file.get("groups"), "groups", report);
             unique(&mut all.agents, file.get("agents"), "agents", report);
             all.cosigner_keys(&file, cosigner, report);

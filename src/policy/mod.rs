@@ -33,6 +33,7 @@ mod rule;
 mod select;
 mod standing;
 mod symbols;
+mod watching;
 mod window;
 mod yaml;
 
@@ -57,4 +58,5 @@ pub use risk::Risk;
 pub use rule::{Budget, Policy, RefusalBody};
 pub use select::{Ask, Selection, Subject, Transfer, Wanted};
 pub use standing::{Standing, Stopped};
+pub use watching::{Breaker, Found, HookAt, PayeeList, Then, Velocity, Watching};
 pub use window::{Period, Scope, Span, Window};

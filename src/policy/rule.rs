@@ -47,6 +47,7 @@ pub struct Policy {
     /// When the price of an asset with another peg than 1.00 is fresh (M2.3).
     pub(super) fresh: HashMap<AssetId, Span>,
     pub(super) refusal_body: RefusalBody,
+    pub(super) risk: super::Risk,
     pub(super) egress: Egress,
     pub(super) agents: HashMap<AgentId, Agent>,
     pub(super) names: Vec<AgentId>,
@@ -249,6 +250,7 @@ impl Policy {
             assets: AssetTable::shipped(),
             fresh: HashMap::new(),
             refusal_body: RefusalBody::default(),
+            risk: super::Risk::default(),
             egress: Egress::default(),
             agents: HashMap::new(),
             names: Vec::new(),
@@ -307,6 +309,11 @@ impl Policy {
     /// The time zone of calendar periods.
     pub const fn zone(&self) -> &jiff::tz::TimeZone {
         &self.zone
+    }
+
+    /// What looks wrong, and what happens then.
+    pub const fn risk(&self) -> &super::Risk {
+        &self.risk
     }
 
     /// Mistakes that do not stop the policy from loading (M3.5): file, line, column, text.

@@ -4,8 +4,10 @@
 //! answers with a [`Payment`] that owns the purchase, a purchase to join, or a refusal that teaches.
 
 mod ask;
+mod hook;
 mod outcome;
 mod redirects;
+mod risk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 pub use ask::{Ask, KeyBuilder};
+pub use hook::{Hook, Said};
 pub use outcome::{Answered, judge};
 pub use redirects::Redirects;
 
@@ -24,6 +27,7 @@ use crate::policy::{Approval, By, Input, Policy, Refusal, RuleId, Violation};
 use crate::protocol;
 use crate::signer::{SignError, Signer};
 use crate::stops::Stops;
+use risk::Guard;
 
 /// A signature may be presented only while this much of its window remains (M1.8).
 const MIN_WINDOW_SECS: i64 = 10;
@@ -39,7 +43,8 @@ pub struct Treasurer {
     metrics: Arc<Metrics>,
     redirects: Redirects,
     sign_deadline: Duration,
-    stops: Option<Arc<Stops>>,
+    guard: Option<Guard>,
+    hook: Option<Arc<dyn Hook>>,
 }
 
 /// A purchase with a credential that is ready to be presented.
@@ -75,13 +80,20 @@ impl Treasurer {
         metrics: Arc<Metrics>,
         sign_deadline: Duration,
     ) -> Self {
-        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, stops: None }
+        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, guard: None, hook: None }
     }
 
     /// With what people, rules and the kill switch stop: asked again on both sides of every signature.
     #[must_use]
     pub fn with_stops(self, stops: Arc<Stops>) -> Self {
-        Self { stops: Some(stops), ..self }
+        let guard = Some(Guard::new(stops, self.metrics.clone()));
+        Self { guard, ..self }
+    }
+
+    /// With a way to the operator's own program; a policy that names one refuses everything without it.
+    #[must_use]
+    pub fn with_hook(self, hook: Arc<dyn Hook>) -> Self {
+        Self { hook: Some(hook), ..self }
     }
 
     /// The books behind the decisions.
@@ -104,6 +116,25 @@ impl Treasurer {
     /// # Errors
     /// The refusal, with every reason.
     pub async fn obtain(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+        let ticket = self.settle_on(ask, challenge, wanted).await;
+        if let Some(guard) = &self.guard {
+            match &ticket {
+                Ok(Ticket::Pay(_)) => guard.paid(ask, &self.policy.load(), self.now().now),
+                Ok(Ticket::Join(_) | Ticket::Kept(_)) => {}
+                Err(refusal) => guard.refused(ask, refusal.reason(), &self.policy.load(), self.now().now),
+            }
+        }
+        ticket
+    }
+
+    /// A payment was sent, and by the seller's doing there is no good answer: for the rules of `risk`.
+    pub fn failed(&self, ask: &Ask) {
+        if let Some(guard) = &self.guard {
+            guard.failed(ask, &self.policy.load(), self.now().now);
+        }
+    }
+
+    async fn settle_on(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
         let clock = self.gate()?;
         let payer = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()))?;
         match self.ledger.claim(&ask.key, &ask.likeness, clock.now) {
@@ -140,6 +171,7 @@ impl Treasurer {
             let now = self.gate()?.now;
             let approval = self.decide(ask, challenge, payer, now, None)?;
             self.check_chain(ask, &approval, now)?;
+            hook::consult(self.hook.as_deref(), &self.policy.load_full(), ask, &approval, &id, now).await.map_err(Refusal::because)?;
             let offer = approval.offer().clone();
             let started = Instant::now();
             let purchase = NewPurchase {
@@ -234,7 +266,12 @@ impl Treasurer {
         };
         let decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
         self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
-        decision.verdict
+        // A list that is read with the policy, so that one snapshot decides; no rule and no person lifts it.
+        let approval = decision.verdict?;
+        if policy.risk().payees.contains(&approval.offer().payee.0) {
+            return Err(Refusal::because(Reason::PayeeListed));
+        }
+        Ok(approval)
     }
 
     /// Refuses a purchase that a chain of paid answers led to, past the entry's `paid_redirects` (M1.7).
@@ -286,7 +323,7 @@ impl Treasurer {
     }
 
     fn stopped(&self, ask: &Ask) -> Option<Reason> {
-        self.stops.as_ref().and_then(|stops| stops.closed(&ask.agent, &ask.host))
+        self.guard.as_ref().and_then(|guard| guard.stopped(ask))
     }
 
     /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.

@@ -8,6 +8,7 @@ mod examples;
 mod explain;
 mod lint;
 mod order;
+mod risk;
 mod rules;
 mod speed;
 
