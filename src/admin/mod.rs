@@ -2,6 +2,8 @@
 //! `listen.health`. Live means that the process answers; ready means that it can do its work, and the body says what lacks.
 
 pub mod api;
+pub mod entrance;
+pub mod tokens;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

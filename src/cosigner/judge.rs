@@ -44,6 +44,10 @@ pub trait Surroundings: Send + Sync + 'static {
     fn clock(&self) -> ClockReading;
     /// The wallet's share may not be used (S3, or an operator's freeze).
     fn frozen(&self) -> bool;
+    /// The operator's kill switch is on: nothing is signed for anybody.
+    fn killed(&self) -> bool {
+        false
+    }
     /// Whether the identity still stands and may still speak for the agent (S5: looked up again before the last message).
     fn tied(&self, identity: &str, agent: &AgentId) -> bool;
     /// An identity asked for an agent that is not tied to it: somebody uses stolen or wrong credentials. For a counter; the log
@@ -154,8 +158,8 @@ impl Judge {
     fn open<'a>(&self, intent: &'a Intent, standing: &Standing) -> Result<Case<'a>, Refused> {
         let clock = self.ledger.clock(self.around.clock());
         let transfer = facts::transfer(intent, &self.wallet, clock.now).map_err(refused)?;
-        if self.around.frozen() {
-            return Err(refused(Reason::WalletFrozen));
+        if let Some(reason) = self.stopped() {
+            return Err(refused(reason));
         }
         let agent = self.tied(intent, standing)?;
         if !clock.sure {
@@ -167,6 +171,14 @@ impl Judge {
         let digest = authorization.digest();
         let (id, identity) = (PurchaseId::from_bytes(intent.purchase), Proven::new(Arc::clone(&standing.identity)));
         Ok(Case { intent, id, policy, agent, identity, transfer, words: Claimed::new(intent.claims.clone()), authorization, digest })
+    }
+
+    /// Why nothing at all is signed, if so.
+    fn stopped(&self) -> Option<Reason> {
+        if self.around.killed() {
+            return Some(Reason::Killed);
+        }
+        self.around.frozen().then_some(Reason::WalletFrozen)
     }
 
     /// The agent, if the registry ties it to the identity. Anything else is an alarm (S4).
@@ -335,8 +347,8 @@ impl Judge {
     /// # Errors
     /// Why not any more.
     pub fn still(&self, permit: &Permit, now: Timestamp) -> Result<(), Reason> {
-        if self.around.frozen() {
-            return Err(Reason::WalletFrozen);
+        if let Some(reason) = self.stopped() {
+            return Err(reason);
         }
         if !self.around.tied(&permit.identity, &permit.commitment.purchase().agent) {
             return Err(Reason::IdentityRevoked);

@@ -104,6 +104,9 @@ impl<'a> Judge<'a> {
         for deny in self.deny.iter().filter(|d| d.takes_offer(offer)) {
             found.against(Reason::Denied, Some(&deny.id));
         }
+        if self.policy.risk.payees.contains(&offer.payee.0) {
+            found.against(Reason::PayeeListed, Some(&RuleId("risk.deny_payees".into())));
+        }
         let entry = self.entry(offer, found);
         found.considered.entry = entry.map(|e| e.id.clone());
         self.hours(found);

@@ -22,6 +22,7 @@ use super::read::{Fields, Report, duration, fields, list, named, one, shown, tex
 use super::risk::{self, Risk, deny_or_ask};
 use super::rule::{Agent, PayTo};
 use super::sessions::Sessions;
+use super::watching::is_list;
 use super::yaml::{self, Node, Pair, Pos, Value};
 use super::{Policy, PolicyErrors, RefusalBody, Scope, Source, lint, rules};
 use crate::payment::{AgentId, Flow, TransferMethod};
@@ -84,8 +85,8 @@ pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<P
     let context_keys = sections.context.map(|node| ContextKeys::read(node, &mut report)).unwrap_or_default();
     let Assets { table, fresh } = assets::read(&sections.assets, &zone, &mut report);
     let groups = read_groups(&sections.groups, !cosigner, &mut report);
-    let risk = sections.risk.map_or_else(Risk::default, |node| risk::read(node, &approvers, &mut report));
     let egress = sections.egress.map(|node| Egress::read(node, &mut report)).unwrap_or_default();
+    let risk = sections.risk.map_or_else(Risk::default, |node| risk::read(node, &approvers, sources, &mut report));
     let own = cosigner.then(|| cosigner::read(&sections.cosigner, &mut report));
 
     let mut agents = HashMap::new();
@@ -157,6 +158,9 @@ fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErr
     let mut roots = Vec::new();
     let mut readable = true;
     for source in sources {
+        if is_list(source) {
+            continue;
+        }
         match yaml::parse(&source.name, &source.text, &mut report.errors) {
             Ok(root) => roots.push(root),
             Err(error) => {
@@ -165,7 +169,7 @@ fn trees(sources: &[Source], report: &mut Report) -> Result<Vec<Node>, PolicyErr
             }
         }
     }
-    if sources.is_empty() {
+    if sources.iter().all(is_list) {
         let at = Pos { file: "policy".into(), line: 1, column: 1 };
         report.error(&at, "there is no policy file: write one that begins with `version: 1`");
         readable = false;

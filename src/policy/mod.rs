@@ -38,6 +38,7 @@ mod select;
 mod sessions;
 mod standing;
 mod symbols;
+mod watching;
 mod window;
 mod yaml;
 
@@ -67,4 +68,5 @@ pub use rule::{Budget, Policy, RefusalBody};
 pub use select::{Ask, Selection, Subject, Transfer, Wanted};
 pub use sessions::Sessions;
 pub use standing::{Standing, Stopped};
+pub use watching::{Breaker, Found, HookAt, PayeeList, Then, Velocity, Watching};
 pub use window::{Period, Scope, Span, Window};

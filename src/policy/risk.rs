@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Source;
 use super::approvers::Approvers;
 use super::read::{Report, fields, one, shown};
+use super::watching::{self, HookAt, PayeeList, Watching};
 use super::yaml::{Node, Value};
 
 /// The thresholds, with sensible defaults on.
@@ -11,12 +13,22 @@ use super::yaml::{Node, Value};
 pub struct Risk {
     /// A payee other than the pinned one (M3.3): the group that is asked; `None` denies.
     pub payee_change: Option<Arc<str>>,
+    /// What is watched while payments are made.
+    pub watching: Watching,
+    /// Payees that nobody pays.
+    pub payees: PayeeList,
+    /// Who else is asked.
+    pub hook: Option<HookAt>,
 }
 
 /// Reads the section.
-pub(super) fn read(node: &Node, approvers: &Approvers, report: &mut Report) -> Risk {
+pub(super) fn read(node: &Node, approvers: &Approvers, sources: &[Source], report: &mut Report) -> Risk {
     let mut risk = Risk::default();
-    let Some(map) = fields(node, "risk", &["payee_change"], report) else { return risk };
+    let known = ["payee_change", "paid_but_failed", "velocity", "retry_loop", "deny_payees", "hook"];
+    let Some(map) = fields(node, "risk", &known, report) else { return risk };
+    risk.watching = watching::watching(&map, report);
+    risk.payees = watching::payees(&map, sources, report);
+    risk.hook = watching::hook(&map, report);
     if let Some(node) = map.get("payee_change") {
         risk.payee_change = deny_or_ask(node, "risk.payee_change", approvers, report).flatten();
     }

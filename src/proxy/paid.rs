@@ -108,6 +108,7 @@ impl Paid {
             Ok(response) => self.receive(commitment, &offer, again, unheard, response).await,
             Err(reason) => {
                 commitment.outcome(Outcome::Open, None);
+                self.till.treasurer.failed(&self.ask);
                 self.conclude(&commitment, &offer, Outcome::Open, unheard, Some(reason));
                 self.proxy.exchanges.remove(&commitment.purchase().id);
                 // An orphan before the agent hears of it: one that repeats at once must find this purchase, not buy anew.
@@ -170,6 +171,10 @@ impl Paid {
         }
         self.exchange.answer(head);
         let complete = self.stream(challenged.prefix, challenged.rest).await;
+        if !good || (!complete && self.exchange.wanted()) {
+            // An agent that hung up is not the seller's fault.
+            self.till.treasurer.failed(&self.ask);
+        }
         if good && !complete {
             // Before the agent sees the cut, for the same reason.
             outcome = self.lose(&mut commitment);

@@ -29,29 +29,41 @@ pub enum LoadError {
     Parse(Vec<String>),
 }
 
-/// Reads a policy file, or the `*.yaml` and `*.yml` files of a folder in name order. Dot entries are skipped (a Kubernetes
-/// volume keeps its old and new generation there), links are followed.
+/// Reads a policy file, or the `*.yaml` and `*.yml` files of a folder in name order; after them the lists of payees beside them,
+/// `*.payees`. Dot entries are skipped (a Kubernetes volume keeps its old and new generation there), links are followed.
 ///
 /// # Errors
 /// The first file that cannot be read; a folder without policy files is an error too.
 pub fn read_policy_sources(path: &Path) -> io::Result<Vec<Source>> {
     let mut left = MAX_BYTES;
     if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![read_source(path, &mut left)?]);
+        let mut sources = vec![read_source(path, &mut left)?];
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // A folder that cannot be listed has no lists: a policy that names one does not load then.
+        for name in named(folder, &[".payees"]).unwrap_or_default() {
+            sources.push(read_source(&folder.join(name), &mut left)?);
+        }
+        return Ok(sources);
     }
+    let names = named(path, &[".yaml", ".yml"])?;
+    if names.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the folder has no *.yaml or *.yml file"));
+    }
+    names.iter().chain(&named(path, &[".payees"])?).map(|name| read_source(&path.join(name), &mut left)).collect()
+}
+
+/// Names in `folder` that end so, in order.
+fn named(folder: &Path, ends: &[&str]) -> io::Result<Vec<std::ffi::OsString>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(path)? {
+    for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
-        if !text.starts_with('.') && (text.ends_with(".yaml") || text.ends_with(".yml")) {
+        if !text.starts_with('.') && ends.iter().any(|end| text.ends_with(end)) {
             names.push(name);
         }
     }
     names.sort();
-    if names.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the folder has no *.yaml or *.yml file"));
-    }
-    names.iter().map(|name| read_source(&path.join(name), &mut left)).collect()
+    Ok(names)
 }
 
 fn read_source(path: &Path, left: &mut u64) -> io::Result<Source> {

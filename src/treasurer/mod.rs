@@ -5,8 +5,10 @@
 
 pub mod approvals;
 mod ask;
+mod hook;
 mod outcome;
 mod redirects;
+mod risk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use arc_swap::ArcSwap;
 
 use approvals::{Answer, Approvals, Yes};
 pub use ask::{Ask, KeyBuilder};
+pub use hook::{Hook, Said};
 pub use outcome::{Answered, judge};
 pub use redirects::Redirects;
 
@@ -25,6 +28,8 @@ use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Time
 use crate::policy::{Approval, By, Decision, Input, Policy, Question, Refusal, RuleId, Violation};
 use crate::protocol;
 use crate::signer::{SignError, Signer};
+use crate::stops::Stops;
+use risk::Guard;
 
 /// A signature may be presented only while this much of its window remains (M1.8).
 const MIN_WINDOW_SECS: i64 = 10;
@@ -41,6 +46,8 @@ pub struct Treasurer {
     redirects: Redirects,
     sign_deadline: Duration,
     approvals: Arc<Approvals>,
+    guard: Option<Guard>,
+    hook: Option<Arc<dyn Hook>>,
 }
 
 /// A purchase with a credential that is ready to be presented.
@@ -77,12 +84,26 @@ impl Treasurer {
         sign_deadline: Duration,
         approvals: Arc<Approvals>,
     ) -> Self {
-        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, approvals }
+        let redirects = Redirects::default();
+        Self { policy, ledger, signer, metrics, redirects, sign_deadline, approvals, guard: None, hook: None }
     }
 
     /// Questions to people.
     pub const fn approvals(&self) -> &Arc<Approvals> {
         &self.approvals
+    }
+
+    /// With what people, rules and the kill switch stop: asked again on both sides of every signature.
+    #[must_use]
+    pub fn with_stops(self, stops: Arc<Stops>) -> Self {
+        let guard = Some(Guard::new(stops, self.metrics.clone()));
+        Self { guard, ..self }
+    }
+
+    /// With a way to the operator's own program; a policy that names one refuses everything without it.
+    #[must_use]
+    pub fn with_hook(self, hook: Arc<dyn Hook>) -> Self {
+        Self { hook: Some(hook), ..self }
     }
 
     /// The books behind the decisions.
@@ -105,6 +126,25 @@ impl Treasurer {
     /// # Errors
     /// The refusal, with every reason.
     pub async fn obtain(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+        let ticket = self.settle_on(ask, challenge, wanted).await;
+        if let Some(guard) = &self.guard {
+            match &ticket {
+                Ok(Ticket::Pay(_)) => guard.paid(ask, &self.policy.load(), self.now().now),
+                Ok(Ticket::Join(_) | Ticket::Kept(_)) => {}
+                Err(refusal) => guard.refused(ask, refusal.reason(), &self.policy.load(), self.now().now),
+            }
+        }
+        ticket
+    }
+
+    /// A payment was sent, and by the seller's doing there is no good answer: for the rules of `risk`.
+    pub fn failed(&self, ask: &Ask) {
+        if let Some(guard) = &self.guard {
+            guard.failed(ask, &self.policy.load(), self.now().now);
+        }
+    }
+
+    async fn settle_on(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
         let clock = self.gate()?;
         let payer = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()))?;
         match self.ledger.claim(&ask.key, &ask.likeness, clock.now) {
@@ -155,6 +195,7 @@ impl Treasurer {
             };
             tries += 1;
             self.check_chain(ask, &approval, now)?;
+            hook::consult(self.hook.as_deref(), &self.policy.load_full(), ask, &approval, &id, now).await.map_err(Refusal::because)?;
             let offer = approval.offer().clone();
             let started = Instant::now();
             let purchase = NewPurchase {
@@ -304,6 +345,10 @@ impl Treasurer {
         if left < MIN_WINDOW_SECS {
             return Err(self.give_up(commitment, Reason::WindowTooShort, again));
         }
+        // Decided long ago, perhaps: whatever was stopped since counts (S5).
+        if let Some(reason) = self.stopped(ask) {
+            return Err(self.give_up(commitment, reason, again));
+        }
         let signed = match self.signer.authorize(&request, Instant::now() + self.sign_deadline).await {
             Ok(signed) => signed,
             Err(error) => {
@@ -316,8 +361,16 @@ impl Treasurer {
         };
         self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
         commitment.signed(&signed);
+        if let Some(reason) = self.stopped(ask) {
+            // It was under way when it was stopped: recorded, spent, and presented to nobody.
+            return Err(Refusal::because(reason));
+        }
         let credential = protocol::credential(offer.protocol, &offer.wire, &signed);
         Ok(Ticket::Pay(Box::new(Payment { commitment, credential, offer, again, unheard })))
+    }
+
+    fn stopped(&self, ask: &Ask) -> Option<Reason> {
+        self.guard.as_ref().and_then(|guard| guard.stopped(ask))
     }
 
     /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.

@@ -238,7 +238,7 @@ fn random_prices_from_many_clients_never_pass_a_cap_across_reload_and_kill() {
                 cap % 1_000_000
             )
         };
-        format!("version: 1\nagents:\n{}", AGENTS.iter().map(agent).collect::<String>())
+        format!("version: 1\nrisk: {{ paid_but_failed: off, retry_loop: off }}\nagents:\n{}", AGENTS.iter().map(agent).collect::<String>())
     };
     let (tokens, passwords) = tokens(&AGENTS);
     let setup = Setup::new().policy(policy(&|a| caps[a])).agents("tokens: file:tokens.yaml").file("tokens.yaml", tokens);

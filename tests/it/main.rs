@@ -44,10 +44,12 @@ mod proxy_reload;
 mod proxy_requests;
 mod proxy_tunnels;
 mod proxy_upstream;
+mod risk;
 #[cfg(feature = "failpoints")]
 mod secrets;
 mod smuggling;
 mod spill;
+mod stops;
 mod supply;
 #[cfg(feature = "failpoints")]
 mod thief;

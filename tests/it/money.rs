@@ -185,7 +185,7 @@ const TOKEN: &str = "0x60a3E35Cc302bFA44Cb288Bc5a4F316Fdb1adb42";
 fn with_token(caps: &str) -> Setup {
     Setup::new().policy(format!(
         "version: 1\nassets:\n  - {{ id: \"eip155:84532/erc20:{TOKEN}\", symbol: PLAY, decimals: 6, eip712: {{ name: Play, version: \"7\" }}, usd: \"1.00\" }}\n\
-         agents:\n  bot:\n    caps: {{ {caps} }}\n    allow:\n      - {{ id: local, host: 127.0.0.1, networks: [\"eip155:84532\"], assets: [USDC, PLAY], pay_to: any, plain_http: true }}\n"
+         risk: {{ paid_but_failed: off, retry_loop: off }}\nagents:\n  bot:\n    caps: {{ {caps} }}\n    allow:\n      - {{ id: local, host: 127.0.0.1, networks: [\"eip155:84532\"], assets: [USDC, PLAY], pay_to: any, plain_http: true }}\n"
     ))
 }
 

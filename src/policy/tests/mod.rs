@@ -9,6 +9,7 @@ mod explain;
 mod hours;
 mod lint;
 mod order;
+mod risk;
 mod rules;
 mod shared;
 mod speed;

@@ -87,7 +87,9 @@ impl Setup {
     /// agent (four blanks deep).
     pub(crate) fn policy_with(caps: &str, entry: &str, lines: &str) -> String {
         let first = "      - { id: local, host: [localhost, 127.0.0.1], networks: [\"eip155:84532\"], assets: [USDC], pay_to: any, plain_http: true";
-        format!("version: 1\nagents:\n  bot:\n    caps: {{ {caps} }}\n    allow:\n{first}{entry} }}\n{lines}")
+        // Sellers that fail are what many tests are about; tests/it/risk.rs has the breakers on.
+        let risk = "risk: { paid_but_failed: off, retry_loop: off }";
+        format!("version: 1\n{risk}\nagents:\n  bot:\n    caps: {{ {caps} }}\n    allow:\n{first}{entry} }}\n{lines}")
     }
 
     pub(crate) fn caps(mut self, caps: &str) -> Self {
