@@ -1,22 +1,25 @@
 //! Counters and purchases in memory: arithmetic only. No clock, store or runtime; `at` and `now` are arguments.
 //!
-//! Counters are sums over postings (M2.2), so a new limit starts from history. A purchase posts under two scopes, its agent
-//! and its allow entry, and on a co-signer also under its wallet, payee and identity (S4); a release credits only the period of the hold (M2.1); commitments are counted and never refunded
-//! (M2.5). Which purchases an identical request may take over is [`Index`]'s part (M1.1).
+//! Counters are sums over postings (M2.2), so a new limit starts from history. Which counters a payment belongs to is
+//! [`Posting`]'s part; a release credits only the period of the hold (M2.1); commitments are counted and never refunded (M2.5).
+//! `examine` compares an approval with them and holds it. Which purchases an identical request may take over is [`Index`]'s
+//! part (M1.1).
 
-use std::collections::{BTreeSet, HashMap};
+mod examine;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use alloy_primitives::Address;
 
 use super::Purchase;
-use super::counters::{Instants, LiveTotal, Money, quarter};
+use super::counters::{Instants, LiveTotal, Money};
 use super::history::{self, Histories};
 use super::index::Index;
-use super::posting::{By, Kind, Posting, Tags, own, scopes};
+use super::posting::{Kind, Posting, own};
 use super::shared::Shares;
-use crate::payment::{AgentId, ChainId, MicroUsd, Payee, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, Check, History, Host, Limit, Members, RuleId, Scope, Span, Standing, View, Violation};
+use crate::payment::{AgentId, ChainId, MicroUsd, Payee, PurchaseId, Timestamp};
+use crate::policy::{History, Host, Members, RuleId, Scope, Span, Standing, View, Violation};
 
 /// What a pin is found by (M3.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,8 +37,6 @@ pub struct Books {
     money: HashMap<Scope, Money>,
     instants: HashMap<Scope, Instants>,
     shares: Shares,
-    /// Quarters in which people let a limit be exceeded, by counter (M3.7).
-    granted: HashMap<Scope, BTreeSet<i64>>,
     pins: HashMap<PinKey, Payee>,
     histories: Histories,
     index: Index,
@@ -68,10 +69,6 @@ impl Books {
         self.open().filter(live).count()
     }
 
-    pub(super) const fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// Follows another policy: its epoch, and the lists of agents whose payments it counts together (M2.2).
     pub(super) fn follow(&mut self, epoch: u64, lists: impl IntoIterator<Item = Members>) {
         self.epoch = epoch;
@@ -81,10 +78,7 @@ impl Books {
     /// What remains of `limit`: below zero only where people let it be exceeded in this period, else zero (M3.7).
     pub fn remaining(&self, scope: &Scope, span: Span, limit: MicroUsd) -> MicroUsd {
         let left = limit.saturating_sub(self.spent(scope, span));
-        let granted = || {
-            let (from, until) = (quarter(span.from), quarter(span.until));
-            self.granted.get(scope).is_some_and(|quarters| from <= until && quarters.range(from..=until).next().is_some())
-        };
+        let granted = || self.money.get(scope).is_some_and(|m| m.granted(span));
         if left < MicroUsd::ZERO && !granted() { MicroUsd::ZERO } else { left }
     }
 
@@ -93,97 +87,13 @@ impl Books {
         self.standing = standing;
     }
 
-    /// The gate that is closed for this purchase now, on a proxy (M2.2: a commit looks again).
-    pub(super) fn closed(&self, purchase: &Purchase) -> Option<Reason> {
-        let host = purchase.cosigned.is_none().then(|| Host::parse(&purchase.host).ok()).flatten()?;
-        self.standing.closed(&purchase.agent, &host)
-    }
-
     pub(super) const fn index(&mut self) -> &mut Index {
         &mut self.index
-    }
-
-    /// Compares an approval with the counters as they are now (M2.5). `held` is what a purchase that is signed again holds.
-    pub(super) fn examine(&self, approval: &Approval, payer: Payer, held: Option<&Purchase>, at: Timestamp) -> Result<(), Stale> {
-        if let Some(reason) = approval.host().and_then(|host| self.standing.closed(approval.agent(), host)) {
-            return Err(Some(Violation::new(reason)));
-        }
-        let (tags, by) = (Tags::of(approval), By::of(approval, payer));
-        let own = scopes(approval.agent(), approval.entry(), tags.as_deref(), by.as_deref(), &self.shares);
-        let signed = held;
-        let held = held.map(|p| p.held);
-        let known = |scope: &Scope| own.contains(scope);
-        let price = approval.offer().price;
-        // A scope we do not post to would be a limit that never fills: fail closed.
-        let unknown = !approval.scopes().iter().all(known) || !approval.checks().iter().all(|c| known(&c.scope));
-        if approval.epoch() < self.epoch || approval.held() != held.unwrap_or(MicroUsd::ZERO) || price < MicroUsd::ZERO || unknown {
-            return Err(None);
-        }
-        let more = price.saturating_sub(approval.held()).max(MicroUsd::ZERO);
-        for check in approval.checks() {
-            self.examine_one(check, more, usize::from(held.is_none()), at).map_err(|stale| {
-                stale.map(|v| Violation { offer: Some(approval.offer().index), amount: Some(price), rule: Some(check.rule.clone()), ..v })
-            })?;
-        }
-        self.examine_live(approval, signed, at)?;
-        let full = |scope| self.money.get(scope).is_some_and(|m| !m.has_room(more.micro()));
-        if own.iter().any(full) { Err(Some(Violation::new(Reason::AmountTooLarge))) } else { Ok(()) }
-    }
-
-    /// Compares, and posts to every counter, all or nothing: between the two nothing else may happen (M2.5).
-    pub(super) fn hold(&mut self, approval: &Approval, payer: Payer, id: &PurchaseId, at: Timestamp) -> Result<Posting, Stale> {
-        self.examine(approval, payer, None, at)?;
-        let posting = Posting {
-            agent: approval.agent().clone(),
-            entry: approval.entry().clone(),
-            at,
-            micro: approval.offer().price.max(MicroUsd::ZERO).micro(),
-            kind: Kind::Hold,
-            tags: Tags::of(approval),
-            by: By::of(approval, payer),
-        };
-        self.post(&posting);
-        self.enter_live_as(approval, id, posting.micro);
-        Ok(posting)
-    }
-
-    /// What may still be used, with this payment, stays under its bound; and a ticket stays with its purchase.
-    fn examine_live(&self, approval: &Approval, signed: Option<&Purchase>, at: Timestamp) -> Result<(), Stale> {
-        if let Some(ticket) = approval.cosigned().and_then(|c| c.ticket)
-            && self.tickets.get(&ticket).is_some_and(|id| signed.is_none_or(|p| p.id != *id))
-        {
-            return Err(Some(Violation::new(Reason::GrantInvalid)));
-        }
-        let Some(bound) = approval.live() else { return Ok(()) };
-        let own = signed.filter(|p| p.live_until() > at).map_or(0, |p| p.held.micro());
-        let others = self.live.total(at).saturating_sub(own);
-        let held = approval.offer().price.max(approval.held()).micro();
-        if others.checked_add(held).is_some_and(|sum| sum <= bound.limit.micro()) {
-            return Ok(());
-        }
-        Err(Some(Violation {
-            offer: Some(approval.offer().index),
-            amount: Some(approval.offer().price),
-            rule: Some(bound.rule.clone()),
-            limit: Some(bound.limit),
-            remaining: Some(MicroUsd::new(bound.limit.micro().saturating_sub(others).max(0))),
-            resets_at: self.live.next_end(at),
-            ..Violation::new(Reason::LiveTotal)
-        }))
     }
 
     /// Micro-USD of a co-signer's authorizations whose last window has not ended.
     pub fn live_total(&self, now: Timestamp) -> MicroUsd {
         MicroUsd::new(self.live.total(now))
-    }
-
-    /// [`Self::enter_live`] for a purchase that is being made.
-    pub(super) fn enter_live_as(&mut self, approval: &Approval, id: &PurchaseId, micro: i64) {
-        let (Some(cosigned), Some(end)) = (approval.cosigned(), approval.valid_before()) else { return };
-        self.live.add(Timestamp::from_secs(i64::try_from(end).unwrap_or(i64::MAX)), micro);
-        if let Some(ticket) = cosigned.ticket {
-            self.tickets.insert(ticket, *id);
-        }
     }
 
     /// Counts a co-signed purchase as live, and its ticket as used.
@@ -204,51 +114,23 @@ impl Books {
         }
     }
 
-    fn examine_one(&self, check: &Check, more: MicroUsd, commitments: usize, at: Timestamp) -> Result<(), Stale> {
-        match check.limit {
-            // The period ended between the decision and now: another one is to be judged.
-            Limit::Spend(_) if at < check.span.from || at >= check.span.until => Err(None),
-            Limit::Spend(limit) => {
-                let spent = self.spent(&check.scope, check.span);
-                if spent.checked_add(more).is_some_and(|sum| sum <= limit) {
-                    return Ok(());
-                }
-                Err(Some(Violation {
-                    limit: Some(limit),
-                    remaining: Some(limit.saturating_sub(spent).max(MicroUsd::ZERO)),
-                    resets_at: Some(check.span.until).filter(|t| t.millis() < END_OF_TIME_MS),
-                    ..Violation::new(check.reason)
-                }))
-            }
-            Limit::Count(limit) => {
-                // Up to now, not to the end of the decision's span: commitments made since then count.
-                let instants = self.instants.get(&check.scope);
-                let count = instants.map_or(0, |i| i.since(check.span.from));
-                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-                if count + commitments <= limit {
-                    return Ok(());
-                }
-                let width = check.span.until.millis().saturating_sub(check.span.from.millis());
-                let leaves = instants.and_then(|i| i.nth_since(check.span.from, count - limit.min(count)));
-                Err(Some(Violation { resets_at: leaves.map(|t| t.plus_millis(width)), ..Violation::new(check.reason) }))
-            }
-        }
-    }
-
     /// Adds a posting to every counter it belongs to; a hold is also a commitment.
     pub(super) fn post(&mut self, posting: &Posting) {
         if posting.kind == Kind::Hold {
             self.restore_instant(&posting.agent, &posting.entry, posting.at);
         }
-        self.sum(posting, posting.micro);
+        self.sum(posting, 1);
     }
 
-    fn sum(&mut self, posting: &Posting, micro: i64) {
+    /// Adds `sign` × the posting to every counter it belongs to.
+    fn sum(&mut self, posting: &Posting, sign: i64) {
+        let marks = posting.granted() && posting.kind != Kind::Release;
         for scope in posting.scopes(&self.shares) {
-            if posting.granted() {
-                self.granted.entry(scope.clone()).or_default().insert(quarter(posting.at));
+            let money = self.money.entry(scope).or_default();
+            money.post(posting.at, sign * posting.micro);
+            if marks {
+                money.mark(posting.at, sign);
             }
-            self.money.entry(scope).or_default().post(posting.at, micro);
         }
     }
 
@@ -259,17 +141,17 @@ impl Books {
                 self.instants.entry(scope).or_default().remove(posting.at);
             }
         }
-        self.sum(posting, -posting.micro);
+        self.sum(posting, -1);
     }
 
     /// Adds the sum of many postings of the same counters, read back from the store.
     pub(super) fn restore_sum(&mut self, posting: &Posting) {
-        self.sum(posting, posting.micro);
+        self.sum(posting, 1);
     }
 
     /// Adds a consumed purchase, read back from the store.
-    pub(super) fn restore_history(&mut self, key: history::Key, at: Timestamp, price: MicroUsd) {
-        self.histories.add(key, at, price);
+    pub(super) fn restore_history(&mut self, key: history::Key, num: i64, at: Timestamp, price: MicroUsd) {
+        self.histories.add(key, num, at, price);
     }
 
     /// Counts a commitment, new or read back from the store. Rates are of agents only.
@@ -325,15 +207,12 @@ impl Books {
         Arc::make_mut(&mut live.purchase).consumed = true;
         let p = &live.purchase;
         let past = history::Key { agent: p.agent.clone(), entry: p.entry.clone(), host: p.host.clone(), method: p.method.clone() };
-        self.histories.add(past, p.at, p.held);
+        self.histories.add(past, live.num, p.at, p.held);
         let key = PinKey { agent: p.agent.clone(), entry: p.entry.clone(), host: p.host.clone(), chain: p.asset.chain };
         let pin = self.pin_first(key.clone(), p.payee).then_some(key);
         Some((live.num, live.purchase, pin))
     }
 }
-
-/// A reset later than this is never: `caps.total` does not reset.
-const END_OF_TIME_MS: i64 = 253_402_300_800_000;
 
 impl View for Books {
     fn spent(&self, scope: &Scope, span: Span) -> MicroUsd {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::index::Live;
-use super::posting::{By, Kind, Posting, Tags};
 use super::store::{Answer, Change};
 use super::{Outcome, Purchase, PurchaseState, ReserveError, Shared, State, durable};
 use crate::payment::{AgentId, Asset, Authorization, MicroUsd, PurchaseId, SessionName, Signed, Timestamp};
@@ -102,22 +101,7 @@ impl Commitment {
         if !before.may_become(approval) {
             return Err(stale());
         }
-        books.examine(approval, before.payer, Some(&before), at).map_err(ReserveError::Stale)?;
-        let mut after = Purchase::clone(&before);
-        after.sign_again(approval, valid_after, at);
-        let more = after.held.saturating_sub(before.held).micro();
-        let (agent, entry) = (after.agent.clone(), after.entry.clone());
-        let (tags, by) = (Tags::of(approval), By::of(approval, after.payer));
-        let posting = (more > 0).then_some(Posting { agent, entry, at, micro: more, kind: Kind::Raise, tags, by });
-        books.leave_live(&before);
-        books.enter_live(&after);
-        posting.iter().for_each(|p| books.post(p));
-        let purchase = Arc::new(after);
-        if let Some(live) = books.index().get_mut(&before.id) {
-            live.purchase = Arc::clone(&purchase);
-            live.postings.extend(posting.clone());
-            live.writing = true;
-        }
+        let (purchase, posting) = books.raise(approval, &before, valid_after, at).map_err(ReserveError::Stale)?;
         let change = Change::Raise { num, before: Arc::clone(&before), purchase, posting: posting.clone() };
         let answer = self.shared.store.submit(Some(change));
         if answer.is_none() {

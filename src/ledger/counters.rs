@@ -18,8 +18,8 @@ pub(super) const MINUTES_MS: i64 = 31 * 86_400_000;
 /// A minute: every bucket of a rolling window begins on a multiple of it.
 pub(super) const MINUTE_MS: i64 = 60_000;
 
-/// Spans whose sums are kept at hand: hour, day, week, month, one of the period before, and some that slide.
-const REMEMBERED: usize = 8;
+/// Spans whose sums are kept at hand: hour, day, week, month, one of the period before, and as many that slide.
+const REMEMBERED: usize = 12;
 
 /// The quarter that `at` lies in.
 pub(super) const fn quarter(at: Timestamp) -> i64 {
@@ -33,6 +33,8 @@ pub(super) struct Money {
     quarters: BTreeMap<i64, i64>,
     /// The same of the last month, minute by minute, for windows that slide.
     minutes: BTreeMap<i64, i64>,
+    /// How many payments of a quarter exceed a limit because people said yes (M3.7).
+    granted: BTreeMap<i64, i64>,
     remembered: RefCell<VecDeque<(Span, i64)>>,
 }
 
@@ -50,11 +52,24 @@ impl Money {
         }
     }
 
+    /// Counts `count` payments (negative to take them back) that people let exceed a limit.
+    pub(super) fn mark(&mut self, at: Timestamp, count: i64) {
+        add(&mut self.granted, quarter(at), count);
+        self.granted.retain(|_, count| *count != 0);
+    }
+
+    /// True if people let a payment within `span`, widened to quarters, exceed a limit.
+    pub(super) fn granted(&self, span: Span) -> bool {
+        let (from, until) = quarters(span);
+        from < until && self.granted.range(from..until).next().is_some()
+    }
+
     /// Adds everything that was posted to `other`.
     pub(super) fn add_all(&mut self, other: &Self) {
         self.total = self.total.saturating_add(other.total);
         other.quarters.iter().for_each(|(at, micro)| add(&mut self.quarters, *at, *micro));
         other.minutes.iter().for_each(|(at, micro)| add(&mut self.minutes, *at, *micro));
+        other.granted.iter().for_each(|(at, count)| add(&mut self.granted, *at, *count));
         self.forget();
         self.remembered.get_mut().clear();
     }

@@ -20,11 +20,12 @@ pub(super) struct Key {
     pub(super) method: String,
 }
 
-/// Prices by the time of their hold, oldest first.
+/// Prices in the order of their rows, which is that of their holds: of two in the same millisecond one is the later, also
+/// after a restart.
 #[derive(Debug, Default)]
 struct Prices {
-    first: Option<(Timestamp, MicroUsd)>,
-    recent: Vec<(Timestamp, MicroUsd)>,
+    first: Option<(i64, MicroUsd)>,
+    recent: Vec<(i64, Timestamp, MicroUsd)>,
 }
 
 /// All histories.
@@ -32,13 +33,13 @@ struct Prices {
 pub(super) struct Histories(HashMap<Key, Prices>);
 
 impl Histories {
-    /// A purchase was consumed.
-    pub(super) fn add(&mut self, key: Key, at: Timestamp, price: MicroUsd) {
+    /// The purchase in row `num` was consumed.
+    pub(super) fn add(&mut self, key: Key, num: i64, at: Timestamp, price: MicroUsd) {
         let prices = self.0.entry(key).or_default();
-        if prices.first.is_none_or(|(first, _)| at < first) {
-            prices.first = Some((at, price));
+        if prices.first.is_none_or(|(first, _)| num < first) {
+            prices.first = Some((num, price));
         }
-        prices.recent.insert(prices.recent.partition_point(|(t, _)| *t <= at), (at, price));
+        prices.recent.insert(prices.recent.partition_point(|(n, ..)| *n <= num), (num, at, price));
         if prices.recent.len() > LENGTH {
             prices.recent.remove(0);
         }
@@ -48,13 +49,13 @@ impl Histories {
     pub(super) fn of(&self, key: &Key, now: Timestamp) -> History {
         let Some(prices) = self.0.get(key) else { return History::default() };
         let within = |at: Timestamp| now.millis().saturating_sub(at.millis()) <= REACH_MS;
-        let recent = &prices.recent[prices.recent.partition_point(|(at, _)| !within(*at))..];
-        let mut sorted: Vec<MicroUsd> = recent.iter().map(|(_, price)| *price).collect();
+        let mut sorted: Vec<MicroUsd> = prices.recent.iter().filter(|(_, at, _)| within(*at)).map(|(.., price)| *price).collect();
+        let last = sorted.last().copied().unwrap_or_default();
         sorted.sort_unstable();
         History {
             count: u32::try_from(sorted.len()).unwrap_or(u32::MAX),
             median: sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default(),
-            last: recent.last().map(|(_, price)| *price).unwrap_or_default(),
+            last,
             first: prices.first.map(|(_, price)| price),
         }
     }
@@ -68,7 +69,7 @@ mod tests {
     fn history(prices: &[(i64, i64)], now_ms: i64) -> (u32, i64, i64, Option<i64>) {
         let key = Key { agent: "a".parse().unwrap(), entry: RuleId("e".into()), host: "h".into(), method: "GET".into() };
         let mut all = Histories::default();
-        prices.iter().for_each(|(at, micro)| all.add(key.clone(), Timestamp::from_millis(*at), MicroUsd::new(*micro)));
+        prices.iter().for_each(|(at, micro)| all.add(key.clone(), *at, Timestamp::from_millis(*at), MicroUsd::new(*micro)));
         let h = all.of(&key, Timestamp::from_millis(now_ms));
         (h.count, h.median.micro(), h.last.micro(), h.first.map(MicroUsd::micro))
     }
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(history(&[(1, 7)], 1), (1, 7, 7, Some(7)));
         assert_eq!(history(&[(1, 7), (2, 3)], 2), (2, 3, 3, Some(7)));
         assert_eq!(history(&[(1, 7), (2, 3), (3, 5)], 3), (3, 5, 5, Some(7)));
-        assert_eq!(history(&[(3, 5), (1, 7), (2, 3)], 3), (3, 5, 5, Some(7)), "by the time of the hold");
+        assert_eq!(history(&[(3, 5), (1, 7), (2, 3)], 3), (3, 5, 5, Some(7)), "in the order of the holds");
         let many: Vec<_> = (0..60).map(|i| (i, i)).collect();
         assert_eq!(history(&many, 60), (50, 34, 59, Some(0)));
     }

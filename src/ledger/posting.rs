@@ -51,7 +51,7 @@ pub(super) struct By {
 
 impl Tags {
     /// Of an approval; `None` on a co-signer, which sees no request.
-    pub(super) fn of(approval: &Approval) -> Option<Arc<Self>> {
+    fn of(approval: &Approval) -> Option<Arc<Self>> {
         let host = approval.host()?.to_string().into();
         let (session, customer) = (approval.session().cloned(), approval.customer().cloned());
         Some(Arc::new(Self { host, payee: approval.offer().payee, session, customer, granted: approval.granted() }))
@@ -60,7 +60,7 @@ impl Tags {
 
 impl By {
     /// Of an approval for `wallet`; `None` on a proxy.
-    pub(super) fn of(approval: &Approval, wallet: Payer) -> Option<Arc<Self>> {
+    fn of(approval: &Approval, wallet: Payer) -> Option<Arc<Self>> {
         let Cosigned { identity, unverified, .. } = approval.cosigned()?;
         let (payee, identity, unverified) = (approval.offer().payee, Arc::clone(identity), *unverified);
         Some(Arc::new(Self { wallet, payee, identity, unverified }))
@@ -73,9 +73,27 @@ impl By {
 }
 
 impl Posting {
-    /// The counters a posting is summed in.
+    /// What an approval for `wallet` adds to its counters: `micro` micro-USD.
+    pub(super) fn of(approval: &Approval, wallet: Payer, kind: Kind, micro: i64, at: Timestamp) -> Self {
+        let (agent, entry) = (approval.agent().clone(), approval.entry().clone());
+        Self { agent, entry, at, micro, kind, tags: Tags::of(approval), by: By::of(approval, wallet) }
+    }
+
+    /// Every counter it is summed in.
     pub(super) fn scopes(&self, shares: &Shares) -> Vec<Scope> {
-        scopes(&self.agent, &self.entry, self.tags.as_deref(), self.by.as_deref(), shares)
+        let agent = &self.agent;
+        let mut all = Vec::with_capacity(12);
+        all.extend(own(agent, &self.entry));
+        if let Some(tags) = &self.tags {
+            all.push(Scope::Host(agent.clone(), Arc::clone(&tags.host)));
+            all.push(Scope::AgentPayee(agent.clone(), tags.payee));
+            all.extend(tags.session.as_ref().map(|s| Scope::Session(agent.clone(), s.clone())));
+            shares.scopes(agent, tags.customer.as_ref(), &mut all);
+        }
+        if let Some(by) = &self.by {
+            by.scopes(&mut all);
+        }
+        all
     }
 
     /// True if people said yes to a limit that it exceeds.
@@ -92,20 +110,4 @@ impl Posting {
 /// The two counters whose commitments are counted as well: rates are of agents, and of their entries.
 pub(super) fn own(agent: &AgentId, entry: &RuleId) -> [Scope; 2] {
     [Scope::Agent(agent.clone()), Scope::Entry(agent.clone(), entry.clone())]
-}
-
-/// Every counter that a payment with these marks is posted to.
-pub(super) fn scopes(agent: &AgentId, entry: &RuleId, tags: Option<&Tags>, by: Option<&By>, shares: &Shares) -> Vec<Scope> {
-    let mut all = Vec::with_capacity(10);
-    all.extend(own(agent, entry));
-    if let Some(tags) = tags {
-        all.push(Scope::Host(agent.clone(), Arc::clone(&tags.host)));
-        all.push(Scope::AgentPayee(agent.clone(), tags.payee));
-        all.extend(tags.session.as_ref().map(|s| Scope::Session(agent.clone(), s.clone())));
-        shares.scopes(agent, tags.customer.as_ref(), &mut all);
-    }
-    if let Some(by) = by {
-        by.scopes(&mut all);
-    }
-    all
 }

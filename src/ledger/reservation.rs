@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::index::Live;
 use super::posting::Posting;
 use super::store::{Answer, Change};
 use super::{Commitment, NewPurchase, Purchase, ReserveError, Shared, State, durable};
@@ -67,24 +66,11 @@ impl Reservation {
     fn submit(mut self) -> Result<(Commitment, Answer), ReserveError> {
         let mut state = self.shared.state();
         let books = &mut state.books;
-        if let Some(reason) = self.held.as_ref().and_then(|h| books.closed(&h.purchase)) {
-            return Err(ReserveError::Stale(Some(Violation::new(reason))));
-        }
-        let Some(held) = self.held.take_if(|h| h.epoch >= books.epoch() && books.purchase(&h.purchase.id).is_none()) else {
-            return Err(ReserveError::Stale(None));
-        };
-        let Held { purchase, posting, .. } = held;
-        let (id, num, owner) = (purchase.id, books.index().number(), 1);
-        let live = Live {
-            purchase: Arc::clone(&purchase),
-            num,
-            postings: vec![posting.clone()],
-            writing: true,
-            waiter: true,
-            exchange: true,
-            owner,
-        };
-        books.index().insert(live);
+        let Some(held) = &self.held else { return Err(ReserveError::Stale(None)) };
+        let (num, owner) = books.enter(&held.purchase, &held.posting, held.epoch).map_err(ReserveError::Stale)?;
+        // From here on it is not ours to give back.
+        let Some(Held { purchase, posting, .. }) = self.held.take() else { return Err(ReserveError::Stale(None)) };
+        let id = purchase.id;
         let change = Change::Hold { num, purchase: Arc::clone(&purchase), posting };
         let Some(answer) = self.shared.store.submit(Some(change)) else {
             books.undo_hold(&id);

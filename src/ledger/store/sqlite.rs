@@ -166,13 +166,14 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
         books.pin_first(key, Payee(column(r, "payee", |b: [u8; 20]| Some(b.into()))?));
         Ok(())
     })?;
-    let first = "SELECT agent, entry, host, method, min(at) AS at, held FROM purchases WHERE consumed = 1 AND at < ?1 GROUP BY 1, 2, 3, 4";
-    let recent = "SELECT agent, entry, host, method, at, held FROM purchases WHERE consumed = 1 AND at >= ?1 ORDER BY num";
+    let first = "SELECT min(num) AS num, agent, entry, host, method, at, held FROM purchases WHERE consumed = 1 AND at < ?1 GROUP BY 2, 3, 4, 5";
+    let recent = "SELECT num, agent, entry, host, method, at, held FROM purchases WHERE consumed = 1 AND at >= ?1 ORDER BY num";
     for sql in [first, recent] {
         rows(conn, sql, [last.millis() - REACH_MS], |r| {
             let (agent, entry) = agent_entry(r)?;
             let key = history::Key { agent, entry, host: column(r, "host", Some)?, method: column(r, "method", Some)? };
-            books.restore_history(key, Timestamp::from_millis(column(r, "at", Some)?), MicroUsd::new(column(r, "held", Some)?));
+            let at = Timestamp::from_millis(column(r, "at", Some)?);
+            books.restore_history(key, column(r, "num", Some)?, at, MicroUsd::new(column(r, "held", Some)?));
             Ok(())
         })?;
     }

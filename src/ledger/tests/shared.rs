@@ -24,21 +24,63 @@ fn lists() -> [Members; 3] {
     [members(&["a", "b"]), members(&["b", "c"]), members(&["a", "b", "c"])]
 }
 
+/// What becomes of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The reservation is dropped.
+    Dropped,
+    Void,
+    Kept,
+    /// Signed again for so much more.
+    Raised(i64),
+    Consumed,
+}
+
 #[derive(Clone, Debug)]
 struct Paid {
     agent: usize,
     host: usize,
     customer: usize,
     session: usize,
+    granted: bool,
     micro: i64,
     at: i64,
-    void: bool,
+    fate: Fate,
 }
 
 impl Paid {
-    fn approval(&self) -> Approval {
-        let made = Approval::for_test(id(AGENTS[self.agent]), offer(self.micro), entry(), vec![], 0);
-        made.tagged(HOSTS[self.host], SESSIONS[self.session], CUSTOMERS[self.customer], false)
+    fn approval(&self, micro: i64) -> Approval {
+        let made = Approval::for_test(id(AGENTS[self.agent]), offer(micro), entry(), vec![], 0);
+        made.tagged(HOSTS[self.host], SESSIONS[self.session], CUSTOMERS[self.customer], self.granted)
+    }
+
+    /// Pays; answers what became of it, with the time and the amount that count.
+    async fn pay(self, ledger: &Ledger, key: u8) -> Self {
+        let at = T0.plus_secs(self.at);
+        let reservation = ledger.reserve(self.approval(self.micro), new(key), at).unwrap();
+        if self.fate == Fate::Dropped {
+            return Self { micro: 0, ..self };
+        }
+        let mut commitment = reservation.commit().await.unwrap();
+        // Ledger time never runs backwards, so the period is that of what was recorded.
+        let recorded = commitment.purchase().at.secs() - T0.secs();
+        let micro = match self.fate {
+            Fate::Void => {
+                commitment.void(DefinitelyUnsigned::attest());
+                0
+            }
+            Fate::Raised(more) => {
+                let again = self.approval(self.micro + more).holding(MicroUsd::new(self.micro));
+                commitment.resign(again, 0, at).await.unwrap();
+                self.micro + more
+            }
+            Fate::Consumed => {
+                commitment.consumed();
+                self.micro
+            }
+            Fate::Dropped | Fate::Kept => self.micro,
+        };
+        Self { at: recorded, micro, ..self }
     }
 
     fn within(&self, scope: &Scope, span: Span) -> bool {
@@ -64,7 +106,7 @@ fn scopes(followed: &[Members]) -> Vec<Scope> {
         all.extend(HOSTS.map(|h| Scope::Host(agent.clone(), h.into())));
         all.push(Scope::Session(agent.clone(), "s".parse().unwrap()));
     }
-    for m in followed.iter().chain([&Members::ALL]) {
+    for m in followed.iter().cloned().chain([Members::ALL]).chain(AGENTS.map(|a| members(&[a]))) {
         all.push(Scope::Shared(m.clone(), None));
         all.extend(["", "acme", "zeta"].map(|c| Scope::Shared(m.clone(), Some(c.into()))));
     }
@@ -77,8 +119,15 @@ fn agree(ledger: &Ledger, paid: &[Paid], followed: &[Members]) -> Result<(), Tes
     ledger.read(|books| {
         for scope in scopes(followed) {
             for span in [everything(), hour(), quarter, sliding] {
-                let naive: i64 = paid.iter().filter(|p| !p.void && p.within(&scope, span)).map(|p| p.micro).sum();
+                let of = || paid.iter().filter(|p| p.within(&scope, span));
+                let naive: i64 = of().map(|p| p.micro).sum();
                 prop_assert_eq!(books.spent(&scope, span).micro(), naive, "{:?} {:?}", scope, span);
+                if span != sliding {
+                    // M3.7: below zero only where people said yes in the period.
+                    let yes = of().any(|p| p.granted && p.fate != Fate::Dropped);
+                    let left = books.remaining(&scope, span, MicroUsd::ZERO).micro();
+                    prop_assert_eq!(left, if yes { -naive } else { 0 }, "{:?} {:?}", scope, span);
+                }
             }
         }
         Ok(())
@@ -91,15 +140,23 @@ fn later(dir: &TempDir) -> Ledger {
 }
 
 fn payments() -> impl Strategy<Value = Vec<(Paid, u8)>> {
-    let paid = (0_usize..3, 0_usize..2, 0_usize..3, 0_usize..2, 1_i64..50, 0_i64..120, any::<bool>());
-    let paid = paid.prop_map(|(agent, host, customer, session, micro, minute, void)| Paid {
+    let fate = prop_oneof![
+        1 => Just(Fate::Dropped),
+        1 => Just(Fate::Void),
+        2 => Just(Fate::Kept),
+        1 => (1_i64..20).prop_map(Fate::Raised),
+        1 => Just(Fate::Consumed)
+    ];
+    let paid = (0_usize..3, 0_usize..2, 0_usize..3, 0_usize..2, prop::bool::weighted(0.2), 1_i64..50, 0_i64..120, fate);
+    let paid = paid.prop_map(|(agent, host, customer, session, granted, micro, minute, fate)| Paid {
         agent,
         host,
         customer,
         session,
+        granted,
         micro,
         at: minute * 60 + 7,
-        void,
+        fate,
     });
     prop::collection::vec((paid, 0_u8..10), 1..25)
 }
@@ -130,16 +187,7 @@ proptest! {
                     }
                     _ => {}
                 }
-                let key = u8::try_from(n).unwrap();
-                let at = T0.plus_secs(paid.at);
-                let reservation = ledger.reserve(paid.approval(), new(key), at).unwrap();
-                let commitment = reservation.commit().await.unwrap();
-                // Ledger time never runs backwards, so the period is that of what was recorded.
-                let at = commitment.purchase().at.secs() - T0.secs();
-                if paid.void {
-                    commitment.void(DefinitelyUnsigned::attest());
-                }
-                done.push(Paid { at, ..paid });
+                done.push(paid.pay(&ledger, u8::try_from(n).unwrap()).await);
                 agree(&ledger, &done, &followed)?;
             }
             drop(ledger);
@@ -155,21 +203,27 @@ async fn m2_2_a_hold_for_what_is_stopped_meanwhile_is_refused_with_the_reason() 
     let (_dir, ledger) = fresh();
     let stopped = Stopped { by: "operator".into(), why: "test".into(), at: T0 };
     let frozen = Standing { agents: [("research-bot".into(), stopped.clone())].into(), ..Standing::default() };
+    let host = Standing { hosts: [("api.example".into(), stopped.clone())].into(), ..Standing::default() };
     let killed = Standing { killed: Some(stopped), ..Standing::default() };
     let reason = |e: ReserveError| match e {
         ReserveError::Stale(Some(v)) => v.reason,
         other => panic!("{other}"),
     };
+    let mut known = buy(&ledger, 3, 9).await;
     let early = ledger.reserve(approve(5, vec![]), new(1), T0).unwrap();
     ledger.set_standing(frozen.into());
+    let again = known.resign(approve(6, vec![]).holding(MicroUsd::new(3)), 0, T0).await;
+    assert_eq!(reason(again.unwrap_err()), Reason::AgentFrozen, "signed before, not again");
     assert_eq!(reason(ledger.reserve(approve(5, vec![]), new(2), T0).unwrap_err()), Reason::AgentFrozen);
     assert_eq!(reason(early.commit().await.unwrap_err()), Reason::AgentFrozen, "held before, not written");
+    ledger.set_standing(host.into());
+    assert_eq!(reason(ledger.reserve(approve(5, vec![]), new(2), T0).unwrap_err()), Reason::HostFrozen);
     ledger.set_standing(killed.into());
     assert_eq!(reason(ledger.reserve(approve(5, vec![]), new(3), T0).unwrap_err()), Reason::Killed);
-    assert_eq!(spent(&ledger, everything()), 0);
+    assert_eq!(spent(&ledger, everything()), 3);
     ledger.set_standing(Standing::default().into());
     drop(buy(&ledger, 5, 4).await);
-    assert_eq!(spent(&ledger, everything()), 5);
+    assert_eq!(spent(&ledger, everything()), 8);
 }
 
 #[tokio::test]
@@ -183,6 +237,40 @@ async fn a_limit_on_a_list_that_is_not_counted_is_never_taken_for_kept() {
     let over = ledger.reserve(approve(41, vec![check.clone()]), new(3), T0).unwrap_err();
     assert!(matches!(over, ReserveError::Stale(Some(v)) if v.remaining == Some(MicroUsd::new(40))));
     drop(ledger.reserve(approve(40, vec![check]), new(4), T0).unwrap());
+}
+
+#[tokio::test]
+async fn a_list_of_one_agent_is_a_list() {
+    let (_dir, ledger) = fresh();
+    let alone = |customer: Option<&str>| Scope::Shared(members(&["research-bot"]), customer.map(Into::into));
+    let check = |customer| Check { scope: alone(customer), ..cap(everything(), 100) };
+    ledger.shared.state().books.follow(0, [members(&["research-bot"])]);
+    drop(ledger.reserve(approve(60, vec![check(None), check(Some(""))]), new(1), T0).unwrap().commit().await.unwrap());
+    assert!(ledger.reserve(approve(41, vec![check(None)]), new(2), T0).is_err());
+    ledger.shared.state().books.follow(1, []);
+    ledger.shared.state().books.follow(2, [members(&["research-bot", "x"])]);
+    let both = Scope::Shared(members(&["research-bot", "x"]), None);
+    assert_eq!(ledger.read(|b| [alone(None), both].map(|s| b.spent(&s, everything()).micro())), [60, 60], "history is not forgotten");
+}
+
+#[tokio::test]
+async fn m3_7_the_mark_of_a_yes_belongs_to_its_period_and_to_what_was_posted() {
+    let (dir, ledger) = fresh();
+    let team = Scope::Shared(members(&["research-bot", "x"]), None);
+    let follow = |ledger: &Ledger| ledger.shared.state().books.follow(0, [members(&["research-bot", "x"])]);
+    let left = |ledger: &Ledger, span: Span| ledger.read(|b| b.remaining(&team, span, MicroUsd::new(20)).micro());
+    let next = Span { from: hour().until, until: hour().until.plus_secs(3600) };
+    let granted = || approve(30, vec![]).tagged("api.example", None, None, true);
+    follow(&ledger);
+    drop(buy(&ledger, 30, 1).await);
+    drop(ledger.reserve(granted(), new(2), T0).unwrap());
+    assert_eq!(left(&ledger, hour()), 0, "the agent left before anything was posted for good");
+    drop(ledger.reserve(granted(), new(3), next.from).unwrap().commit().await.unwrap());
+    assert_eq!([hour(), next].map(|span| left(&ledger, span)), [0, -10]);
+    drop(ledger);
+    let again = Ledger::open(&options(dir.path()), reading(7200)).unwrap();
+    follow(&again);
+    assert_eq!([hour(), next].map(|span| left(&again, span)), [0, -10], "the mark of a list comes from history too (M2.2)");
 }
 
 #[tokio::test]
@@ -215,6 +303,28 @@ async fn m3_3_history_is_of_consumed_purchases_and_outlives_a_restart() {
     assert_eq!(history(&ledger), expected);
     drop(ledger);
     assert_eq!(history(&open(&dir)), expected);
+}
+
+#[tokio::test]
+async fn m3_3_the_last_price_is_that_of_the_last_hold_whichever_was_delivered_first() {
+    let (dir, ledger) = fresh();
+    let prices = |ledger: &Ledger| {
+        let host = crate::policy::Host::parse("api.bureau.example").unwrap();
+        let h = ledger.read(|b| b.history(&agent(), &entry(), &host, &http::Method::GET, T0));
+        (h.first.map(MicroUsd::micro), h.last.micro())
+    };
+    let (first, second) = (buy(&ledger, 10, 1).await, buy(&ledger, 20, 2).await);
+    second.consumed();
+    assert_eq!(prices(&ledger), (Some(20), 20));
+    first.consumed();
+    assert_eq!(prices(&ledger), (Some(10), 20));
+    drop(ledger);
+    assert_eq!(prices(&open(&dir)), (Some(10), 20));
+    let later = Ledger::open(&options(dir.path()), reading(31 * 86_400)).unwrap();
+    drop(buy_at(&later, 5, new(3), T0.plus_secs(31 * 86_400)).await);
+    drop(later);
+    let later = Ledger::open(&options(dir.path()), reading(31 * 86_400)).unwrap();
+    assert_eq!(prices(&later).0, Some(10), "the first of all is kept for ever");
 }
 
 #[test]
