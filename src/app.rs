@@ -9,6 +9,7 @@ mod doors;
 mod handover;
 mod operators;
 mod signer;
+mod stops;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,13 +21,15 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::admin::{Part, Readiness};
+use crate::admin::api::Api;
+use crate::admin::{Part, Readiness, entrance};
 use crate::config::{Config, Drain, Listen};
 use crate::metrics::Metrics;
 use crate::proxy::server::{self, Entrance, Patience, Way};
 use crate::proxy::{Parts, Phase, Proxy, Trust};
 use crate::reload::{self, Reloader};
 use crate::state;
+use crate::stops::Stops;
 
 use attend::{End, Signals, attend};
 use cashier::{Cashier, Epochs, open_ledger};
@@ -110,15 +113,22 @@ impl App {
         };
         let metrics = Metrics::new(config.metrics.all_agents);
         let readiness = Readiness::new();
+        let stops = Stops::new(&config.private(), metrics.clone());
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = Epochs::default();
         let told = epochs.clone();
         let policy = hot.policy(&config.policy, &metrics, move |policy| told.loaded(policy))?;
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
+        let operators = config.admin.tokens.as_deref().map(|path| hot.operators(path)).transpose()?;
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
         let parts = Parts { policy: policy.clone(), tokens, metrics: metrics.clone(), money: money.handle().clone() };
         let trust = trusting.join().map_err(|_| anyhow!("preparing TLS panicked"))??;
         let proxy = Proxy::new(config, trust, parts)?;
+        money.spawn(Stops::watch(Arc::downgrade(&stops)));
+        let api = Arc::new(Api::new(vec![
+            Arc::new(stops::KillDesk { stops: stops.clone(), proxy: proxy.clone() }),
+            Arc::new(stops::FreezeDesk { stops: stops.clone() }),
+        ]));
         let cashier = Arc::new(Cashier {
             config: config.clone(),
             accept_clock: options.accept_clock,
@@ -128,6 +138,9 @@ impl App {
             proxy: proxy.clone(),
             money: money.handle().clone(),
             keeper: Mutex::default(),
+            stops,
+            api: api.clone(),
+            socket: Mutex::default(),
         });
         if let Some(ledger) = ledger {
             proxy.open_till(cashier.open_with(ledger)?);
@@ -151,6 +164,11 @@ impl App {
         let workers = start_workers(&proxy, &agents, Patience { unpaid: config.drain.unpaid, paid: config.drain.paid })?;
         let pages = operators::pages(metrics, readiness.clone(), proxy.clone());
         for door in &desks {
+            let pages = if door.key == "admin" {
+                operators::with_api(pages.clone(), entrance::tcp(api.clone(), operators.clone(), door.bound))
+            } else {
+                pages.clone()
+            };
             for socket in &door.sockets {
                 money.spawn(operators::serve(socket.try_clone()?, door.phase(), pages.clone()));
             }

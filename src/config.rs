@@ -59,6 +59,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Whether requests are logged one by one.
     pub access_log: AccessFormat,
+    /// The operator's API on `listen.admin`.
+    pub admin: AdminConfig,
 }
 
 /// Listening addresses.
@@ -129,6 +131,13 @@ pub struct AgentsConfig {
     /// Who a caller from this machine is when it brings no credentials.
     pub default: Option<AgentId>,
     /// The token file (hot).
+    pub tokens: Option<PathBuf>,
+}
+
+/// The operator's API on `listen.admin`; the socket in the state folder needs no settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// The operators' token file (hot); without it the API answers on the socket alone.
     pub tokens: Option<PathBuf>,
 }
 

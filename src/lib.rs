@@ -59,6 +59,7 @@ pub mod reload;
 pub mod signer;
 mod spelling;
 pub mod state;
+pub mod stops;
 pub mod telemetry;
 pub mod treasurer;
 pub mod wire;

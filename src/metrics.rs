@@ -110,6 +110,10 @@ pub struct Metrics {
     cosigner_frozen: IntGaugeVec,
     cosigner_bans: IntCounterVec,
     cosigner_alarms: IntCounterVec,
+    killed: IntGauge,
+    agent_frozen: IntGaugeVec,
+    hosts_frozen: IntGauge,
+    freezes: IntCounterVec,
     access_log_dropped: IntCounter,
 }
 
@@ -189,6 +193,10 @@ impl Metrics {
             cosigner_frozen: registered(r, IntGaugeVec::new(opts(&t::COSIGNER_FROZEN), t::COSIGNER_FROZEN.labels)),
             cosigner_bans: registered(r, IntCounterVec::new(opts(&t::COSIGNER_BANS), t::COSIGNER_BANS.labels)),
             cosigner_alarms: registered(r, IntCounterVec::new(opts(&t::COSIGNER_ALARMS), t::COSIGNER_ALARMS.labels)),
+            killed: registered(r, IntGauge::with_opts(opts(&t::KILLED))),
+            agent_frozen: registered(r, IntGaugeVec::new(opts(&t::AGENT_FROZEN), t::AGENT_FROZEN.labels)),
+            hosts_frozen: registered(r, IntGauge::with_opts(opts(&t::HOSTS_FROZEN))),
+            freezes: registered(r, IntCounterVec::new(opts(&t::FREEZES), t::FREEZES.labels)),
             access_log_dropped: registered(r, IntCounter::with_opts(opts(&t::ACCESS_LOG_DROPPED))),
             registry: r.clone(),
         })
@@ -325,6 +333,23 @@ impl Metrics {
         counted.inc_by(bans.saturating_sub(counted.get()));
     }
 
+    /// Whether the kill switch is on.
+    pub fn killed(&self, on: bool) {
+        self.killed.set(on.into());
+    }
+
+    /// Who is frozen now, by name, and how many hosts. Only people and risk rules freeze, so there are few.
+    pub fn frozen(&self, agents: &[Arc<str>], hosts: usize) {
+        self.agent_frozen.reset();
+        agents.iter().for_each(|agent| self.agent_frozen.with_label_values(&[&**agent]).set(1));
+        self.hosts_frozen.set(i64::try_from(hosts).unwrap_or(i64::MAX));
+    }
+
+    /// An agent or host was frozen; `by` is `operator` or a risk rule.
+    pub fn frozen_by(&self, by: &'static str) {
+        self.freezes.with_label_values(&[by]).inc();
+    }
+
     /// A line of the access log had nowhere to go.
     pub fn access_log_dropped(&self) {
         self.access_log_dropped.inc();
@@ -391,6 +416,9 @@ mod tests {
         m.cosigner_request("begin", "ok");
         m.cosigner_state("w1", 1, 2, false, 1);
         m.cosigner_alarm("replay");
+        m.killed(false);
+        m.frozen(&["bot".into()], 1);
+        m.frozen_by("operator");
         m.access_log_dropped();
         m
     }

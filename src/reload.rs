@@ -21,6 +21,7 @@ use source::{Hot, Recheck};
 pub use source::{LoadError, read_policy_sources};
 use watch::Watch;
 
+use crate::admin::tokens::OperatorTokens;
 use crate::agents::Tokens;
 use crate::metrics::Metrics;
 use crate::payment::Timestamp;
@@ -158,6 +159,23 @@ impl Builder {
             parse: Box::new(|sources, _| {
                 let source = sources.first().ok_or_else(|| vec!["no file".to_owned()])?;
                 Tokens::parse(&source.name, &source.text).map_err(|e| e.0.iter().map(ToString::to_string).collect())
+            }),
+            loaded: Box::new(|_| {}),
+            failed: Box::new(|| {}),
+        })
+    }
+
+    /// The operators' token file.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn operators(&mut self, path: &Path) -> Result<Arc<ArcSwap<OperatorTokens>>, LoadError> {
+        self.add(Target {
+            name: "operators",
+            path: path.to_path_buf(),
+            parse: Box::new(|sources, _| {
+                let source = sources.first().ok_or_else(|| vec!["no file".to_owned()])?;
+                OperatorTokens::parse(&source.name, &source.text).map_err(|e| e.0.iter().map(ToString::to_string).collect())
             }),
             loaded: Box::new(|_| {}),
             failed: Box::new(|| {}),

@@ -1,6 +1,10 @@
 //! `/metrics`, `/livez`, `/readyz`: what an operator's machines ask. Read-only, and the same on the admin listener and on
 //! `listen.health`. Live means that the process answers; ready means that it can do its work, and the body says what lacks.
 
+pub mod api;
+pub mod entrance;
+pub mod tokens;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 

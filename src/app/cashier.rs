@@ -8,13 +8,17 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::signer;
+use crate::admin::api::Api;
+use crate::admin::entrance;
 use crate::clock;
 use crate::config::Config;
 use crate::custody::CustodyError;
 use crate::ledger::{self, Ledger, OpenError};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
+use crate::net;
 use crate::proxy::{Proxy, Till};
+use crate::stops::Stops;
 use crate::treasurer::Treasurer;
 
 /// Opens the ledger: the first thing a process does that is not to take over from another, for the lock guards all of the state.
@@ -32,6 +36,9 @@ pub(super) fn is_taken(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(OpenError::Locked(_))) || matches!(error.downcast_ref(), Some(CustodyError::Locked(_)))
 }
 
+/// The operator's socket in the private folder.
+const SOCKET: &str = "admin.sock";
+
 /// Opens the till, and closes it around a hand-over.
 pub(super) struct Cashier {
     pub(super) config: Config,
@@ -43,6 +50,11 @@ pub(super) struct Cashier {
     pub(super) money: Handle,
     /// What keeps the signer's link warm, while the till is open.
     pub(super) keeper: Mutex<Option<AbortHandle>>,
+    /// What is stopped; freezes belong to whoever has the till.
+    pub(super) stops: Arc<Stops>,
+    pub(super) api: Arc<Api>,
+    /// The operator's socket, while the till is open.
+    pub(super) socket: Mutex<Option<AbortHandle>>,
 }
 
 impl std::fmt::Debug for Cashier {
@@ -65,11 +77,30 @@ impl Cashier {
     /// # Errors
     /// As [`Self::open`].
     pub(super) fn open_with(&self, ledger: Ledger) -> Result<Arc<Till>> {
+        self.stops.open(&ledger).context("what is frozen cannot be read")?;
         let signer::Started { signer, deadline, keeper } = signer::start(&self.config, &self.metrics, &self.money)?;
         *lock(&self.keeper) = keeper;
         self.epochs.attach(&ledger, &self.policy);
-        let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline);
-        Ok(Arc::new(Till::open(treasurer, signer, &self.config.private())?))
+        let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline).with_stops(self.stops.clone());
+        let till = Arc::new(Till::open(treasurer, signer, &self.config.private())?);
+        *lock(&self.socket) = self.open_socket();
+        Ok(till)
+    }
+
+    /// Whoever has the till answers operators (S16). Without the socket the kill file still works.
+    fn open_socket(&self) -> Option<AbortHandle> {
+        let _runtime = self.money.enter();
+        let path = self.config.private().join(SOCKET);
+        match net::unix::bind(&path) {
+            Ok(listener) => {
+                let serving = net::serve(listener, entrance::socket(self.api.clone()), std::future::pending::<()>());
+                Some(self.money.spawn(serving).abort_handle())
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "no socket for operators: commands such as `tollpass agent freeze` will not work");
+                None
+            }
+        }
     }
 
     /// Lets go of ledger and signer, as far as no task still has them: what is queued is written first.
@@ -81,6 +112,10 @@ impl Cashier {
         if let Some(keeper) = lock(&self.keeper).take() {
             keeper.abort();
         }
+        if let Some(socket) = lock(&self.socket).take() {
+            socket.abort();
+        }
+        self.stops.close();
         self.epochs.detach();
         drop(till);
         flushed.context("the ledger could not be flushed")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Readiness, entrance};
 use crate::metrics::Metrics;
 use crate::net;
 use crate::proxy::{Phase, Proxy};
@@ -37,4 +37,9 @@ pub(super) fn pages(metrics: Arc<Metrics>, readiness: Arc<Readiness>, proxy: Arc
         }
         pages(request)
     })
+}
+
+/// The operator's API beside the pages (S16): never on `listen.health`.
+pub(super) fn with_api(pages: net::Handler, api: net::Handler) -> net::Handler {
+    Arc::new(move |request| if entrance::is_api(request.uri().path()) { api(request) } else { pages(request) })
 }

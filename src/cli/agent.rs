@@ -9,6 +9,8 @@ use clap::Subcommand;
 use rand::TryRng as _;
 use zeroize::Zeroizing;
 
+use super::freeze::{self, FreezeArgs};
+use super::operate::ask_if_running;
 use super::{Failure, Outcome, config_if_any, print_json};
 use crate::agents::{Tokens, token_text};
 use crate::config::Config;
@@ -23,6 +25,10 @@ pub enum AgentCommand {
     Token(TokenArgs),
     /// List agents: who may call, and whom the policy names.
     List(ListArgs),
+    /// Stop an agent's payments, or payments to a host.
+    Freeze(FreezeArgs),
+    /// Undo that.
+    Unfreeze(FreezeArgs),
 }
 
 /// Arguments of `agent token`.
@@ -63,6 +69,8 @@ pub(super) fn run(command: &AgentCommand, out: &mut dyn Write) -> Outcome {
     match command {
         AgentCommand::Token(args) => token(args, out),
         AgentCommand::List(args) => list(args, out),
+        AgentCommand::Freeze(args) => freeze::run(args, true, out),
+        AgentCommand::Unfreeze(args) => freeze::run(args, false, out),
     }
 }
 
@@ -133,28 +141,31 @@ struct Row {
     tokens: usize,
     default: bool,
     policy: bool,
+    frozen: bool,
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Outcome {
     let config = config_if_any(args.config.as_deref())?
         .ok_or_else(|| Failure::Config("there is no tollpass.yaml here: name it with --config FILE".into()))?;
-    let rows = rows(&config)?;
+    // Only a running proxy knows, and it may not run.
+    let freezes = ask_if_running(&config.private(), http::Method::GET, "/freezes", None)?.unwrap_or_default();
+    let rows = rows(&config, &freezes)?;
     if args.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|r| serde_json::json!({ "agent": r.agent, "tokens": r.tokens, "default": r.default, "policy": r.policy }))
+            .map(|r| serde_json::json!({ "agent": r.agent, "tokens": r.tokens, "default": r.default, "policy": r.policy, "frozen": r.frozen }))
             .collect();
         return print_json(out, &serde_json::json!(rows));
     }
-    writeln!(out, "{:<24} {:>6}  {:<7}  POLICY", "AGENT", "TOKENS", "DEFAULT")?;
+    writeln!(out, "{:<24} {:>6}  {:<7}  {:<6}  FROZEN", "AGENT", "TOKENS", "DEFAULT", "POLICY")?;
     let yes = |b: bool| if b { "yes" } else { "no" };
     for r in &rows {
-        writeln!(out, "{:<24} {:>6}  {:<7}  {}", r.agent, r.tokens, yes(r.default), yes(r.policy))?;
+        writeln!(out, "{:<24} {:>6}  {:<7}  {:<6}  {}", r.agent, r.tokens, yes(r.default), yes(r.policy), yes(r.frozen))?;
     }
-    Ok(())
+    freeze::list(&freezes, out)
 }
 
-fn rows(config: &Config) -> Result<Vec<Row>, Failure> {
+fn rows(config: &Config, freezes: &serde_json::Value) -> Result<Vec<Row>, Failure> {
     let sources =
         read_policy_sources(&config.policy).map_err(|e| Failure::Config(format!("{}: cannot be read: {e}", config.policy.display())))?;
     let policy = Policy::parse(&sources, 1).map_err(|e| Failure::Config(e.to_string()))?;
@@ -167,6 +178,7 @@ fn rows(config: &Config) -> Result<Vec<Row>, Failure> {
         tokens: tokens.agents().find(|(a, _)| *a == agent).map_or(0, |(_, n)| n),
         default: config.agents.default.as_ref() == Some(agent),
         policy: policy.agents().any(|a| a == agent),
+        frozen: freezes["agents"].get(agent.as_str()).is_some(),
     };
     Ok(names.into_iter().map(row).collect())
 }

@@ -5,9 +5,13 @@ mod agent;
 mod cosigner;
 mod demo;
 mod explain;
+mod freeze;
 mod healthcheck;
 mod init;
+mod kill;
 mod ledger;
+mod operate;
+mod operator;
 mod policy;
 mod probe;
 mod recorded;
@@ -78,6 +82,10 @@ pub enum Command {
     /// Callers and their tokens.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Stop all payments, or let them go on: the kill switch.
+    Kill(kill::Args),
+    /// Make a token for a program that uses the operator's API.
+    Operator(operator::Args),
     /// Ask a running proxy whether it is ready; for container probes.
     Healthcheck(healthcheck::Args),
 }
@@ -190,6 +198,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
+        Command::Kill(args) => kill::run(&args, out),
+        Command::Operator(args) => operator::run(&args, out),
         Command::Healthcheck(args) => healthcheck::run(&args, out),
     }
 }

@@ -11,7 +11,7 @@ use super::scalar::{
 };
 use super::tree::{At, Keys, Node, Problem, Section, Value};
 use super::{
-    AccessFormat, AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, TransparentConfig,
+    AccessFormat, AdminConfig, AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, TransparentConfig,
     Unnamed, UpstreamConfig,
 };
 use crate::payment::AgentId;
@@ -32,13 +32,15 @@ const TOP: Keys = Keys {
         "drain",
         "metrics",
         "access_log",
+        "admin",
     ],
-    later: &["chains", "admin", "cosigner", "otlp", "approvals"],
+    later: &["chains", "cosigner", "otlp", "approvals"],
 };
 const LISTEN: Keys = Keys { known: &["proxy", "admin", "health", "https", "socks", "transparent"], later: &[] };
 const TRANSPARENT: Keys = Keys { known: &["unnamed"], later: &[] };
 const LEDGER: Keys = Keys { known: &["store", "ephemeral"], later: &["url"] };
 const TLS: Keys = Keys { known: &["intercept", "never", "extra_roots"], later: &[] };
+const ADMIN: Keys = Keys { known: &["tokens"], later: &[] };
 const AGENTS: Keys = Keys { known: &["default", "tokens"], later: &[] };
 const UPSTREAM: Keys = Keys {
     known: &[
@@ -100,6 +102,7 @@ impl Reader<'_> {
         let metrics = self.metrics(&top);
         let formats = [("off", AccessFormat::Off), ("text", AccessFormat::Text), ("json", AccessFormat::Json)];
         let access_log = top.read("access_log", AccessFormat::Off, &mut self.problems, |n| choice(n, &formats));
+        let admin = self.admin(&top);
         let signer = self.signer(&top);
         self.callers(&top, &listen, &agents);
         Some(Config {
@@ -117,6 +120,7 @@ impl Reader<'_> {
             drain,
             metrics,
             access_log,
+            admin,
         })
     }
 
@@ -175,6 +179,16 @@ impl Reader<'_> {
         let folder = self.folder.clone();
         let extra_roots = self.list(&s, "extra_roots", |n| path(n, &folder));
         TlsConfig { intercept, never, extra_roots }
+    }
+
+    fn admin(&mut self, top: &Section<'_>) -> AdminConfig {
+        let s = self.section(top, "admin", ADMIN);
+        let folder = self.folder.clone();
+        let tokens = s.read("tokens", None, &mut self.problems, |n| match text(n)?.strip_prefix("file:") {
+            Some(p) if !p.is_empty() => Ok(Some(folder.join(p))),
+            _ => Err("tokens live in a file of their own: write file:secrets/operators.yaml".into()),
+        });
+        AdminConfig { tokens }
     }
 
     fn agents(&mut self, top: &Section<'_>) -> AgentsConfig {

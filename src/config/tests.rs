@@ -112,7 +112,7 @@ fn mistakes_name_line_column_and_the_way_out() {
         ("transparent: { unnamed: pass }", "tollpass.yaml:4:25: `unnamed`: write `refuse` or `relay`"),
         ("upstream: { http2: yes }", "tollpass.yaml:4:20: `http2`: write `auto` or `never`"),
         ("chains: {}", "tollpass.yaml:4:1: `chains` is not in this version of tollpass: remove it"),
-        ("admin: { tokens: x }", "tollpass.yaml:4:1: `admin` is not in this version of tollpass: remove it"),
+        ("admin: { tokens: x }", "tollpass.yaml:4:18: `tokens`: tokens live in a file of their own: write file:secrets/operators.yaml"),
         ("ledger: { store: postgres }", "tollpass.yaml:4:18: `store`: `postgres` is not in this version of tollpass: write sqlite"),
         ("ledger: { ephemeral: yes }", "tollpass.yaml:4:22: `ephemeral`: write `refuse` or `accept`"),
         (

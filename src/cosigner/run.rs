@@ -26,6 +26,7 @@ use crate::policy::Policy;
 use crate::reload::{self, Reloader};
 use crate::wire::identity::Identity;
 use crate::wire::identity::load_or_refuse;
+use crate::stops::Stops;
 use crate::wire::link;
 use crate::{clock, net, state};
 
@@ -99,8 +100,11 @@ impl Cosigner {
         let epochs = ledger.clone();
         let policy = hot.cosigner_policy(&config.policy, &metrics, move |policy| epochs.follow(policy))?;
         let runtime = Builder::new_multi_thread().thread_name("cosigner").enable_all().build()?;
+        let stops = Stops::new(&config.private(), Arc::clone(&metrics));
+        stops.open(&ledger).context("what is frozen cannot be read")?;
+        runtime.spawn(Stops::watch(Arc::downgrade(&stops)));
         let world =
-            World { policy: Arc::clone(&policy), custody: Arc::clone(&custody), store: Arc::clone(&store), metrics: Arc::clone(&metrics) };
+            World { stops, policy: Arc::clone(&policy), custody: Arc::clone(&custody), store: Arc::clone(&store), metrics: Arc::clone(&metrics) };
         let probe = config.probe.clone().map(Probe::new);
         let judge = Arc::new(Judge::new(wallet.clone(), ledger.clone(), Arc::clone(&store), Arc::new(world), probe));
         let server = {
@@ -191,6 +195,7 @@ impl Cosigner {
 
 /// What the judge looks at afresh.
 struct World {
+    stops: Arc<Stops>,
     policy: Arc<ArcSwap<Policy>>,
     custody: Arc<Custody>,
     store: Arc<Store>,
@@ -207,7 +212,7 @@ impl Surroundings for World {
     }
 
     fn frozen(&self) -> bool {
-        self.custody.frozen().is_some()
+        self.custody.frozen().is_some() || self.stops.killed()
     }
 
     fn tied(&self, identity: &str, agent: &AgentId) -> bool {

@@ -2,13 +2,15 @@
 //!
 //! `server`: heads and bodies are bounded, reading a head has a deadline, connections are counted; what is answered is the
 //! caller's business: a [`Handler`] gets a whole request and returns a whole response. `client` asks such endpoints. `fetch`
-//! asks the URLs of operators, over TLS too (S21). `address` knows which addresses lead where; `tls` whom we trust.
+//! asks the URLs of operators, over TLS too (S21). `address` knows which addresses lead where; `tls` whom we trust; `unix` is
+//! a socket for this user alone.
 
 pub mod address;
 mod client;
 mod fetch;
 mod server;
 pub(crate) mod tls;
+pub mod unix;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -23,6 +23,7 @@ use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Time
 use crate::policy::{Approval, By, Input, Policy, Refusal, RuleId, Violation};
 use crate::protocol;
 use crate::signer::{SignError, Signer};
+use crate::stops::Stops;
 
 /// A signature may be presented only while this much of its window remains (M1.8).
 const MIN_WINDOW_SECS: i64 = 10;
@@ -38,6 +39,7 @@ pub struct Treasurer {
     metrics: Arc<Metrics>,
     redirects: Redirects,
     sign_deadline: Duration,
+    stops: Option<Arc<Stops>>,
 }
 
 /// A purchase with a credential that is ready to be presented.
@@ -73,7 +75,13 @@ impl Treasurer {
         metrics: Arc<Metrics>,
         sign_deadline: Duration,
     ) -> Self {
-        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline }
+        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, stops: None }
+    }
+
+    /// With what people, rules and the kill switch stop: asked again on both sides of every signature.
+    #[must_use]
+    pub fn with_stops(self, stops: Arc<Stops>) -> Self {
+        Self { stops: Some(stops), ..self }
     }
 
     /// The books behind the decisions.
@@ -259,6 +267,10 @@ impl Treasurer {
         if left < MIN_WINDOW_SECS {
             return Err(self.give_up(commitment, Reason::WindowTooShort, again));
         }
+        // Decided long ago, perhaps: whatever was stopped since counts (S5).
+        if let Some(reason) = self.stopped(ask) {
+            return Err(self.give_up(commitment, reason, again));
+        }
         let signed = match self.signer.authorize(&request, Instant::now() + self.sign_deadline).await {
             Ok(signed) => signed,
             Err(error) => {
@@ -271,8 +283,16 @@ impl Treasurer {
         };
         self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
         commitment.signed(&signed);
+        if let Some(reason) = self.stopped(ask) {
+            // It was under way when it was stopped: recorded, spent, and presented to nobody.
+            return Err(Refusal::because(reason));
+        }
         let credential = protocol::credential(offer.protocol, &offer.wire, &signed);
         Ok(Ticket::Pay(Box::new(Payment { commitment, credential, offer, again, unheard })))
+    }
+
+    fn stopped(&self, ask: &Ask) -> Option<Reason> {
+        self.stops.as_ref().and_then(|stops| stops.closed(&ask.agent, &ask.host))
     }
 
     /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.
