@@ -11,7 +11,7 @@ use super::access::Record;
 use super::agent::Caller;
 use super::connection::{Connection, Towards};
 use super::relay::relay_streams;
-use super::serving;
+use super::{information, serving};
 use super::sniff::{self, Kind, SILENCE};
 use super::stream::AgentStream;
 use super::target::Target;
@@ -33,6 +33,9 @@ pub(super) enum Opening {
 
 /// Decides what becomes of a tunnel to `target` and makes it ready.
 pub(super) async fn open(conn: &Connection, caller: &Caller, target: Target) -> Result<Opening, Reason> {
+    if information::is_name(&target.host) {
+        return Ok(Opening::Read(target));
+    }
     conn.permitted(caller, &target)?;
     if intercepts(conn, caller, &target) {
         return Ok(Opening::Read(target));

@@ -6,6 +6,7 @@
 mod ask;
 mod outcome;
 mod redirects;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +16,13 @@ use arc_swap::ArcSwap;
 pub use ask::{Ask, KeyBuilder};
 pub use outcome::{Answered, judge};
 pub use redirects::Redirects;
+pub use sessions::{Session, SessionError, Sessions, Wanted};
 
 use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
 use crate::metrics::{Metrics, Stage};
 use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, By, Input, Policy, Refusal, RuleId, Violation};
+use crate::policy::{Approval, By, Input, Policy, Refusal, RuleId, Scope, Span, View as _, Violation};
 use crate::protocol;
 use crate::signer::{SignError, Signer};
 use crate::stops::Stops;
@@ -40,6 +42,7 @@ pub struct Treasurer {
     redirects: Redirects,
     sign_deadline: Duration,
     stops: Option<Arc<Stops>>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// A purchase with a credential that is ready to be presented.
@@ -75,13 +78,19 @@ impl Treasurer {
         metrics: Arc<Metrics>,
         sign_deadline: Duration,
     ) -> Self {
-        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, stops: None }
+        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, stops: None, sessions: None }
     }
 
     /// With what people, rules and the kill switch stop: asked again on both sides of every signature.
     #[must_use]
     pub fn with_stops(self, stops: Arc<Stops>) -> Self {
         Self { stops: Some(stops), ..self }
+    }
+
+    /// With the register of sessions: who may pay under which name, and how much (M2.4).
+    #[must_use]
+    pub fn with_sessions(self, sessions: Arc<Sessions>) -> Self {
+        Self { sessions: Some(sessions), ..self }
     }
 
     /// The books behind the decisions.
@@ -135,6 +144,7 @@ impl Treasurer {
 
     /// A new purchase.
     async fn buy(&self, ask: &Ask, challenge: &Challenge, payer: Payer, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+        self.enter_session(ask).await?;
         let id = PurchaseId::from_bytes(rand::random());
         for _ in 0..MAX_DECISIONS {
             let now = self.gate()?.now;
@@ -240,7 +250,37 @@ impl Treasurer {
         };
         let decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
         self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
-        decision.verdict
+        self.in_session(ask, &policy, decision.verdict?, now)
+    }
+
+    /// The first payment under a name that the agent chose opens that session, and waits for the disk (M2.4).
+    async fn enter_session(&self, ask: &Ask) -> Result<(), Refusal> {
+        let Some(sessions) = self.sessions.clone() else { return Ok(()) };
+        let Some(rules) = self.policy.load().sessions(&ask.agent).cloned() else { return Ok(()) };
+        let (agent, name, now) = (ask.agent.clone(), ask.session.clone(), self.now().now);
+        let entering = tokio::task::spawn_blocking(move || sessions.enter(&agent, name.as_ref(), Some(&rules), now));
+        entering.await.unwrap_or(Err(Reason::Internal)).map_err(Refusal::because)
+    }
+
+    /// Whether the session may still pay, and whether this fits its own limit; the ledger looks again when it holds the amount.
+    fn in_session(&self, ask: &Ask, policy: &Policy, approval: Approval, now: Timestamp) -> Result<Approval, Refusal> {
+        let Some(sessions) = &self.sessions else { return Ok(approval) };
+        let max = sessions.check(&ask.agent, ask.session.as_ref(), policy.sessions(&ask.agent), now).map_err(Refusal::because)?;
+        let (Some(max), Some(session)) = (max, &ask.session) else { return Ok(approval) };
+        let spent = self.ledger.read(|books| books.spent(&Scope::Session(ask.agent.clone(), session.clone()), Span::ALL));
+        let price = approval.offer().price;
+        let more = price.saturating_sub(approval.held()).max(MicroUsd::ZERO);
+        if spent.checked_add(more).is_some_and(|sum| sum <= max) {
+            return Ok(approval.within_session(max));
+        }
+        let violation = Violation {
+            rule: Some(RuleId("session.max".into())),
+            amount: Some(price),
+            limit: Some(max),
+            remaining: Some(max.saturating_sub(spent).max(MicroUsd::ZERO)),
+            ..Violation::new(Reason::CapSession)
+        };
+        Err(Refusal { violations: vec![violation] })
     }
 
     /// Refuses a purchase that a chain of paid answers led to, past the entry's `paid_redirects` (M1.7).

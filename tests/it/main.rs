@@ -46,6 +46,7 @@ mod proxy_tunnels;
 mod proxy_upstream;
 #[cfg(feature = "failpoints")]
 mod secrets;
+mod sessions;
 mod smuggling;
 mod spill;
 mod supply;
