@@ -1,98 +1,88 @@
-//! Small durable state beside the ledger: one JSON object a line, appended and synced before anybody is told (tickets, mandates,
-//! sessions). A line that a crash cut off at the end never counted; any other line that cannot be read is an error, because what
-//! it forbade would be allowed.
+//! Small durable state as lines of JSON: what is appended is on the disk before anybody is answered. For tickets, mandates and
+//! sessions; money has the ledger.
+//!
+//! A crash can tear only the last line, which nobody was told of: it is dropped at the next open. Any other line that does not read is
+//! damage and refuses to open, for a lost line could be a no.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
-/// An open journal. Whoever opens it holds the ledger's lock, so there is one writer.
+/// A journal that is open for appending.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
-    /// Set when a write failed: what is on disk is not known, so nothing more is promised.
+    /// An append failed, so what the file ends with is not known: nothing more is appended.
     broken: bool,
 }
 
 impl Journal {
-    /// Opens the file, or makes it (0600), and reads its lines. A torn last line is cut off.
+    /// Opens or creates `path` (0600) and reads what it says.
     ///
     /// # Errors
-    /// It cannot be read or made, or a line in it is not JSON.
-    pub fn open(path: &Path) -> io::Result<(Self, Vec<Value>)> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let (lines, whole) = parse(path, &mut file)?;
-        file.set_len(whole)?;
+    /// I/O, or a line other than the last that does not read; the message names file and line.
+    pub fn open<T: DeserializeOwned>(path: &Path) -> io::Result<(Self, Vec<T>)> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e),
+        };
+        // What follows the last line end was being written when the process died.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut entries = Vec::new();
+        for (n, line) in text[..whole].lines().enumerate() {
+            let damaged = |e| io::Error::other(format!("{}:{}: damaged: {e}; restore the newest copy of this file", path.display(), n + 1));
+            entries.push(serde_json::from_str(line).map_err(damaged)?);
+        }
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        file.set_len(u64::try_from(whole).map_err(io::Error::other)?)?;
         file.sync_all()?;
         sync_folder(path)?;
-        Ok((Self { path: path.to_owned(), file, broken: false }, lines))
+        Ok((Self { path: path.to_owned(), file, broken: false }, entries))
     }
 
-    /// The lines as they are, without becoming the writer. No file has no lines.
+    /// Appends one entry; durable when this returns.
     ///
     /// # Errors
-    /// As [`Self::open`].
-    pub fn peek(path: &Path) -> io::Result<Vec<Value>> {
-        match File::open(path) {
-            Ok(mut file) => Ok(parse(path, &mut file)?.0),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Appends a line and waits for the disk.
-    ///
-    /// # Errors
-    /// It may or may not be on disk: from then on every call fails, until the journal is opened again.
-    pub fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
+    /// I/O. After an error nothing more is appended by this process: the file may end with half a line.
+    pub fn append<T: Serialize>(&mut self, entry: &T) -> io::Result<()> {
         if self.broken {
-            return Err(io::Error::other("an earlier write failed; restart to read what is on disk"));
+            return Err(io::Error::other("an earlier write failed"));
         }
-        let mut text = serde_json::to_string(line)?;
-        text.push('\n');
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        self.broken = written.is_err();
-        written
+        let mut line = serde_json::to_vec(entry).map_err(io::Error::other)?;
+        line.push(b'\n');
+        self.broken = true;
+        self.file.write_all(&line)?;
+        self.file.sync_data()?;
+        self.broken = false;
+        Ok(())
     }
 
-    /// Puts these lines in the place of all lines, at once or not at all.
+    /// Replaces everything by `entries`, all or nothing.
     ///
     /// # Errors
-    /// The old lines stay.
-    pub fn rewrite<T: Serialize>(&mut self, lines: impl IntoIterator<Item = T>) -> io::Result<()> {
-        let temp = self.path.with_extension("jsonl.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-        let mut text = String::new();
-        for line in lines {
-            text.push_str(&serde_json::to_string(&line)?);
-            text.push('\n');
+    /// I/O; the file is as it was then.
+    pub fn rewrite<'a, T: Serialize + 'a>(&mut self, entries: impl IntoIterator<Item = &'a T>) -> io::Result<()> {
+        let beside = self.path.with_extension("new");
+        let mut text = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut text, entry).map_err(io::Error::other)?;
+            text.push(b'\n');
         }
-        file.write_all(text.as_bytes())?;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&temp, &self.path)?;
+        fs::rename(&beside, &self.path)?;
         sync_folder(&self.path)?;
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.broken = false;
         Ok(())
     }
-}
-
-/// The lines, and how many bytes of the file they are.
-fn parse(path: &Path, file: &mut File) -> io::Result<(Vec<Value>, u64)> {
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
-    let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
-    let mut lines = Vec::new();
-    for (n, line) in text[..whole].split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-        let value = serde_json::from_slice(line);
-        lines.push(value.map_err(|e| io::Error::other(format!("{}:{}: {e}", path.display(), n + 1)))?);
-    }
-    Ok((lines, whole as u64))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -102,50 +92,37 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
-    use serde_json::json;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use super::*;
+
     #[test]
-    fn lines_come_back_and_a_torn_last_one_never_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.jsonl");
-        let (mut journal, lines) = Journal::open(&path).unwrap();
-        assert!(lines.is_empty());
-        journal.append(&json!({"a": 1})).unwrap();
-        journal.append(&json!({"a": 2})).unwrap();
-        drop(journal);
+    fn what_was_appended_is_there_and_a_torn_line_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j.jsonl");
+        let (mut journal, entries) = Journal::open::<u32>(&path).unwrap();
+        assert_eq!(entries, Vec::<u32>::new());
+        journal.append(&1_u32).unwrap();
+        journal.append(&2_u32).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        file.write_all(b"{\"a\": 3").unwrap();
-        assert_eq!(Journal::peek(&path).unwrap(), [json!({"a": 1}), json!({"a": 2})]);
-        let (mut journal, lines) = Journal::open(&path).unwrap();
-        assert_eq!(lines, [json!({"a": 1}), json!({"a": 2})]);
-        journal.append(&json!({"a": 4})).unwrap();
         drop(journal);
-        assert_eq!(Journal::open(&path).unwrap().1.last(), Some(&json!({"a": 4})));
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"33").unwrap();
+        let (mut journal, entries) = Journal::open::<u32>(&path).unwrap();
+        assert_eq!(entries, [1, 2]);
+        journal.append(&3_u32).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n3\n");
+        journal.rewrite(&[7_u32, 8]).unwrap();
+        journal.append(&9_u32).unwrap();
+        assert_eq!(Journal::open::<u32>(&path).unwrap().1, [7, 8, 9]);
     }
 
     #[test]
-    fn a_broken_line_in_the_middle_stops_the_start() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.jsonl");
-        fs::write(&path, "{\"a\":1}\n{\"a\":\n{\"a\":3}\n").unwrap();
-        let error = Journal::open(&path).unwrap_err().to_string();
-        assert!(error.contains("x.jsonl:2:"), "{error}");
-    }
-
-    #[test]
-    fn a_rewrite_replaces_everything_and_goes_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.jsonl");
-        let (mut journal, _) = Journal::open(&path).unwrap();
-        for n in 0..5 {
-            journal.append(&json!(n)).unwrap();
-        }
-        journal.rewrite([json!(7), json!(8)]).unwrap();
-        journal.append(&json!(9)).unwrap();
-        assert_eq!(Journal::open(&path).unwrap().1, [json!(7), json!(8), json!(9)]);
-        assert!(Journal::peek(&folder.path().join("none")).unwrap().is_empty());
+    fn a_damaged_line_refuses_to_open_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j.jsonl");
+        fs::write(&path, "1\nx\n3\n").unwrap();
+        let error = Journal::open::<u32>(&path).unwrap_err().to_string();
+        assert!(error.contains("j.jsonl:2: damaged"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\nx\n3\n", "nothing was changed");
     }
 }

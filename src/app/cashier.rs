@@ -20,6 +20,7 @@ use crate::net;
 use crate::proxy::{Proxy, Till};
 use crate::stops::Stops;
 use crate::treasurer::{Sessions, Treasurer};
+use crate::treasurer::approvals::Approvals;
 
 /// Opens the ledger: the first thing a process does that is not to take over from another, for the lock guards all of the state.
 pub(super) fn open_ledger(config: &Config, accept_clock: bool) -> Result<Ledger> {
@@ -84,7 +85,8 @@ impl Cashier {
         let signer::Started { signer, deadline, keeper } = signer::start(&self.config, &self.metrics, &self.money)?;
         *lock(&self.keeper) = keeper;
         self.epochs.attach(&ledger, &self.policy);
-        let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline).with_stops(self.stops.clone());
+        let approvals = Approvals::open(&self.config.private(), ledger.clock(clock::read()).now)?;
+        let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline, approvals).with_stops(self.stops.clone());
         let treasurer = treasurer.with_sessions(self.sessions.clone());
         let till = Arc::new(Till::open(treasurer, signer, &self.config.private())?);
         *lock(&self.socket) = self.open_socket();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::read::{Report, count, duration, fields, shown, texts};
+use super::entry::name_text;
+use super::read::{Report, count, duration, each, fields, shown, texts};
 use super::yaml::{Pair, Pos};
 
 /// One group.
@@ -14,6 +15,8 @@ pub struct ApproverGroup {
     pub name: Arc<str>,
     /// How many of its people have to say yes.
     pub quorum: u32,
+    /// Their names, as in `admin.tokens`; `None` is everybody who may approve.
+    pub members: Option<Vec<Arc<str>>>,
     /// How long a ticket that is put to it lives.
     pub timeout: Duration,
     /// The shared budgets that its yes may exceed (M2.6); these must say `over: ask`.
@@ -41,7 +44,7 @@ impl Approvers {
 
     fn group(&mut self, pair: &Pair, report: &mut Report) -> Option<ApproverGroup> {
         let place = format!("approvers.{}", shown(&pair.key));
-        let map = fields(&pair.value, &place, &["quorum", "timeout", "may_exceed"], report)?;
+        let map = fields(&pair.value, &place, &["quorum", "members", "timeout", "may_exceed"], report)?;
         let name: Arc<str> = pair.key.as_str().into();
         let quorum = map.get("quorum").and_then(|n| count(n, &format!("{place}.quorum"), 20, report)).unwrap_or(1);
         if let Some(node) = map.get("quorum").filter(|_| quorum == 0) {
@@ -49,6 +52,16 @@ impl Approvers {
         }
         let timeout = map.get("timeout").and_then(|n| duration(n, &format!("{place}.timeout"), report));
         let timeout = timeout.unwrap_or(Duration::from_secs(600));
+        let members: Option<Vec<Arc<str>>> =
+            map.get("members").map(|n| each(n, &format!("{place}.members"), report, |t| name_text(t).map(Into::into)));
+        if let (Some(node), Some(members)) = (map.get("members"), &members)
+            && usize::try_from(quorum).is_ok_and(|quorum| quorum > members.len())
+        {
+            report.error(
+                &node.at,
+                format!("{place}.members: {} people can never be a quorum of {quorum}: name more, or lower `quorum`", members.len()),
+            );
+        }
         let mut may_exceed = Vec::new();
         if let Some(node) = map.get("may_exceed") {
             for (budget, at) in texts(node, &format!("{place}.may_exceed"), report) {
@@ -56,7 +69,7 @@ impl Approvers {
                 self.exceeds.push((Arc::clone(&name), budget.into(), at.clone()));
             }
         }
-        Some(ApproverGroup { name, quorum, timeout, may_exceed })
+        Some(ApproverGroup { name, quorum, members, timeout, may_exceed })
     }
 
     /// The group of this name, or what to write instead.

@@ -305,12 +305,23 @@ impl Approval {
 pub struct Refusal {
     /// Never empty.
     pub violations: Vec<Violation>,
+    /// The ticket that people can answer, if they were asked.
+    pub ticket: Option<Arc<str>>,
 }
 
 impl Refusal {
     /// A refusal with one reason and no numbers.
     pub fn because(reason: Reason) -> Self {
-        Self { violations: vec![Violation::new(reason)] }
+        Self { violations: vec![Violation::new(reason)], ticket: None }
+    }
+
+    /// The same, led by what became of the question to people.
+    #[must_use]
+    pub fn asked(mut self, reason: Reason, ticket: Option<Arc<str>>) -> Self {
+        if self.reason() != reason && reason != Reason::ApprovalRequired {
+            self.violations.insert(0, Violation::new(reason));
+        }
+        Self { ticket, ..self }
     }
 
     /// The reason that leads.

@@ -164,5 +164,5 @@ fn refuse(verdicts: &[Verdict<'_>], asked: Option<&Verdict<'_>>, challenge: &Cha
     if violations.is_empty() {
         return Refusal::because(Reason::MalformedOffer);
     }
-    Refusal { violations }
+    Refusal { violations, ticket: None }
 }

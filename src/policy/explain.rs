@@ -112,7 +112,7 @@ impl Decision {
             amount_usd: a.offer().price.to_string(),
             lifetime_s: a.lifetime().as_secs(),
         });
-        let reasons = self.verdict.as_ref().err().map(|Refusal { violations }| violations.iter().map(why).collect());
+        let reasons = self.verdict.as_ref().err().map(|Refusal { violations, .. }| violations.iter().map(why).collect());
         Explanation {
             agent: input.agent.to_string(),
             request: format!("{} {scheme}://{}:{}{}", input.method, input.host, input.port, input.path),

@@ -44,6 +44,9 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use tests::usdc as usdc_for_test;
+
 pub use approvers::ApproverGroup;
 pub use condition::Decimal;
 pub use context::{Context, ContextKeys, Kind, Value as ContextValue};

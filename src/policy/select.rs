@@ -286,7 +286,7 @@ impl<'p> Selection<'p> {
         for violation in &mut violations {
             violation.amount = Some(self.offer.price);
         }
-        Refusal { violations }
+        Refusal { violations, ticket: None }
     }
 
     /// The window is signed as asked or not at all: its end is in the digest.

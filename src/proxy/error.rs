@@ -195,6 +195,9 @@ pub(super) fn refusal(refusal: &Refusal, host: &str, now: Timestamp) -> Response
     }
     document.insert("retry".into(), retry_text(reason.retry()).into());
     document.insert("host".into(), host.into());
+    if let Some(ticket) = &refusal.ticket {
+        document.insert("ticket".into(), ticket.to_string().into());
+    }
     let all: Vec<Value> = refusal
         .violations
         .iter()
@@ -221,7 +224,10 @@ pub(super) fn refusal(refusal: &Refusal, host: &str, now: Timestamp) -> Response
 pub(super) fn refusal_status(refusal: &Refusal) -> HeaderValue {
     let lead = refusal.violations.first();
     let rule = lead.and_then(|v| v.rule.as_ref());
-    proxy_status(refusal.reason(), rule.map(|r| &*r.0), lead.map_or(By::Policy, |v| v.by))
+    let status = proxy_status(refusal.reason(), rule.map(|r| &*r.0), lead.map_or(By::Policy, |v| v.by));
+    // A ticket is hex digits of our own.
+    let with = |ticket: &std::sync::Arc<str>| HeaderValue::try_from(format!("{}; ticket=\"{ticket}\"", status.to_str().ok()?)).ok();
+    refusal.ticket.as_ref().and_then(with).unwrap_or(status)
 }
 
 fn describe(v: &Violation, into: &mut Map<String, Value>) {

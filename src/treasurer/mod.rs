@@ -3,6 +3,7 @@
 //! Knows no HTTP library and no socket. It is handed a parsed challenge and what the proxy knows about the request, and
 //! answers with a [`Payment`] that owns the purchase, a purchase to join, or a refusal that teaches.
 
+pub mod approvals;
 mod ask;
 mod outcome;
 mod redirects;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use approvals::{Answer, Approvals, Yes};
 pub use ask::{Ask, KeyBuilder};
 pub use outcome::{Answered, judge};
 pub use redirects::Redirects;
@@ -22,7 +24,7 @@ use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
 use crate::metrics::{Metrics, Stage};
 use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, By, Input, Policy, Refusal, RuleId, Scope, Span, View as _, Violation};
+use crate::policy::{Approval, By, Decision, Input, Policy, Question, Refusal, RuleId, Scope, Span, View as _, Violation};
 use crate::protocol;
 use crate::signer::{SignError, Signer};
 use crate::stops::Stops;
@@ -43,6 +45,7 @@ pub struct Treasurer {
     sign_deadline: Duration,
     stops: Option<Arc<Stops>>,
     sessions: Option<Arc<Sessions>>,
+    approvals: Arc<Approvals>,
 }
 
 /// A purchase with a credential that is ready to be presented.
@@ -77,8 +80,9 @@ impl Treasurer {
         signer: Arc<dyn Signer>,
         metrics: Arc<Metrics>,
         sign_deadline: Duration,
+        approvals: Arc<Approvals>,
     ) -> Self {
-        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, stops: None, sessions: None }
+        Self { policy, ledger, signer, metrics, redirects: Redirects::default(), sign_deadline, approvals, stops: None, sessions: None }
     }
 
     /// With what people, rules and the kill switch stop: asked again on both sides of every signature.
@@ -91,6 +95,11 @@ impl Treasurer {
     #[must_use]
     pub fn with_sessions(self, sessions: Arc<Sessions>) -> Self {
         Self { sessions: Some(sessions), ..self }
+    }
+
+    /// Questions to people.
+    pub const fn approvals(&self) -> &Arc<Approvals> {
+        &self.approvals
     }
 
     /// The books behind the decisions.
@@ -126,7 +135,7 @@ impl Treasurer {
     /// The refusal for a request that cannot be sent again, because no allow entry could match its host when it came.
     pub fn refuse(&self, ask: &Ask, challenge: &Challenge) -> Refusal {
         let decided = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()));
-        match decided.and_then(|payer| self.decide(ask, challenge, payer, self.now().now, None)) {
+        match decided.and_then(|payer| self.decide(ask, challenge, payer, self.now().now, None, &[]).verdict) {
             Err(refusal) => refusal,
             // The policy changed while the request was under way: the next attempt is kept and can be paid.
             Ok(_) => Refusal::because(Reason::Busy),
@@ -145,10 +154,24 @@ impl Treasurer {
     /// A new purchase.
     async fn buy(&self, ask: &Ask, challenge: &Challenge, payer: Payer, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
         self.enter_session(ask).await?;
-        let id = PurchaseId::from_bytes(rand::random());
-        for _ in 0..MAX_DECISIONS {
+        let mut id = PurchaseId::from_bytes(rand::random());
+        let mut yes: Option<Yes> = None;
+        let mut tries = 0;
+        while tries < MAX_DECISIONS {
             let now = self.gate()?.now;
-            let approval = self.decide(ask, challenge, payer, now, None)?;
+            let groups = yes.as_ref().map_or(&[][..], |yes| &yes.groups);
+            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, None, groups);
+            let approval = match (verdict, question) {
+                (Ok(approval), _) => approval,
+                (Err(refusal), Some(question)) if yes.is_none() => {
+                    let given = self.put_to_people(ask, &question, refusal, wanted).await?;
+                    id = given.purchase;
+                    yes = Some(given);
+                    continue;
+                }
+                (Err(refusal), _) => return Err(refusal),
+            };
+            tries += 1;
             self.check_chain(ask, &approval, now)?;
             let offer = approval.offer().clone();
             let started = Instant::now();
@@ -172,6 +195,11 @@ impl Treasurer {
             if !wanted() {
                 // Dropping the reservation releases it: nothing was written, nothing signed.
                 return Err(Refusal::because(Reason::AgentLeft));
+            }
+            // Used up before anything is durable: a crash loses the yes and never uses it twice.
+            if let Some(Err(error)) = yes.as_mut().map(Yes::spend) {
+                tracing::error!(%error, "a human approval cannot be written down as used");
+                return Err(Refusal::because(Reason::LedgerUnavailable));
             }
             let commitment = match reservation.commit().await {
                 Ok(commitment) => commitment,
@@ -210,7 +238,7 @@ impl Treasurer {
             return self.sign(ask, commitment, offer.clone(), true).await;
         }
         for _ in 0..MAX_DECISIONS {
-            let approval = self.decide(ask, challenge, payer, now, Some(&commitment))?;
+            let approval = self.decide(ask, challenge, payer, now, Some(&commitment), &[]).verdict?;
             let offer = approval.offer().clone();
             let valid_after = protocol::valid_after(offer.protocol, now);
             match commitment.resign(approval, valid_after, now).await {
@@ -230,7 +258,8 @@ impl Treasurer {
         payer: Payer,
         now: Timestamp,
         held: Option<&Commitment>,
-    ) -> Result<Approval, Refusal> {
+        granted: &[Arc<str>],
+    ) -> Decision {
         let started = Instant::now();
         let policy = self.policy.load_full();
         let input = Input {
@@ -244,13 +273,14 @@ impl Treasurer {
             payer,
             now,
             context: &ask.context,
-            granted: &[],
+            granted,
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
         };
-        let decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
+        let mut decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
         self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
-        self.in_session(ask, &policy, decision.verdict?, now)
+        decision.verdict = decision.verdict.and_then(|approval| self.in_session(ask, &policy, approval, now));
+        decision
     }
 
     /// The first payment under a name that the agent chose opens that session, and waits for the disk (M2.4).
@@ -280,7 +310,23 @@ impl Treasurer {
             remaining: Some(max.saturating_sub(spent).max(MicroUsd::ZERO)),
             ..Violation::new(Reason::CapSession)
         };
-        Err(Refusal { violations: vec![violation] })
+        Err(Refusal { violations: vec![violation], ticket: None })
+    }
+
+    /// Asks people and waits as long as the policy says.
+    async fn put_to_people(
+        &self,
+        ask: &Ask,
+        question: &Question,
+        refusal: Refusal,
+        wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Yes, Refusal> {
+        let policy = self.policy.load_full();
+        let clock = approvals::Clock { now: &|| self.now().now, wanted };
+        match self.approvals.ask(question, ask, &policy, &clock).await {
+            Answer::Yes(yes) => Ok(yes),
+            Answer::No(reason, ticket) => Err(refusal.asked(reason, ticket)),
+        }
     }
 
     /// Refuses a purchase that a chain of paid answers led to, past the entry's `paid_redirects` (M1.7).
@@ -292,7 +338,7 @@ impl Treasurer {
         let mut violation = Violation::new(Reason::PaidRedirectLimit);
         violation.rule = Some(approval.entry().clone());
         violation.amount = Some(approval.offer().price);
-        Err(Refusal { violations: vec![violation] })
+        Err(Refusal { violations: vec![violation], ticket: None })
     }
 
     /// Decide and sign the same object: the request comes out of the commitment and nothing else.
@@ -358,7 +404,7 @@ fn lost(until: Timestamp, price: MicroUsd) -> Refusal {
     let mut violation = Violation::new(Reason::PaidNotDelivered);
     violation.amount = Some(price);
     violation.resets_at = Some(until);
-    Refusal { violations: vec![violation] }
+    Refusal { violations: vec![violation], ticket: None }
 }
 
 /// A signer's no, with its rule and its numbers, and who said it.
@@ -372,7 +418,7 @@ fn refusal(error: &SignError) -> Refusal {
         violation.remaining = objection.remaining;
         violation.resets_at = objection.resets_at;
     }
-    Refusal { violations: vec![violation] }
+    Refusal { violations: vec![violation], ticket: None }
 }
 
 const fn reserve_reason(error: &ReserveError) -> Reason {

@@ -79,7 +79,7 @@ impl Sessions {
     /// It cannot be read.
     pub fn read(private: &Path) -> io::Result<Self> {
         let path = private.join(FILE);
-        let register = follow(Journal::peek(&path)?)?;
+        let register = follow(peek(&path)?)?;
         Ok(Self { path, register: RwLock::new(register), journal: Mutex::default(), version: AtomicU64::new(0) })
     }
 
@@ -231,13 +231,23 @@ impl Sessions {
     }
 }
 
-fn follow(lines: Vec<serde_json::Value>) -> io::Result<Register> {
+fn follow(lines: Vec<Line>) -> io::Result<Register> {
     let mut register = Register::default();
     for line in lines {
-        let line: Line = serde_json::from_value(line)?;
         register.apply(&line).map_err(|e| io::Error::other(format!("{FILE}: {e}")))?;
     }
     Ok(register)
+}
+
+/// The lines as they are, without becoming the writer; one that is being written does not count yet. No file has no lines.
+fn peek(path: &Path) -> io::Result<Vec<Line>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..whole].lines().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -168,7 +168,7 @@ impl Ask {
 }
 
 /// An offer of USDC on Base, of `atomic` units.
-pub(super) fn usdc(atomic: u64) -> Offer {
+pub(crate) fn usdc(atomic: u64) -> Offer {
     offer(0, BASE_USDC, atomic)
 }
 

@@ -1,0 +1,422 @@
+//! Questions to people: tickets, their answers, and what a yes is good for (M2.6, M3.4).
+//!
+//! Nothing is held while people think. A yes is good for one payment: whoever waits for it takes it, or else the next identical
+//! request; it is written down as used before anything is held, so a crash can lose a yes and never use it twice. What is decided is
+//! decided again by the policy in force: a yes lifts questions, and nothing else.
+
+mod mandate;
+#[cfg(test)]
+mod tests;
+mod ticket;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+pub use mandate::Mandate;
+pub use ticket::{Asked, Facts, Group, Standing, Ticket, Vote};
+
+use super::Ask;
+use crate::journal::Journal;
+use crate::payment::{PurchaseId, Reason, Timestamp};
+use crate::policy::{Policy, Question};
+
+/// Tickets that may be open at once, and of one agent.
+const MAX_OPEN: usize = 1_000;
+const MAX_OPEN_OF_AGENT: usize = 100;
+
+/// How long an ended ticket is still shown, ms.
+const KEPT: i64 = 3_600_000;
+
+/// How often somebody who waits looks whether the agent still does.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// One line of the journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry {
+    Opened(Box<Ticket>),
+    Voted { id: Arc<str>, vote: Vote },
+    Used { id: Arc<str> },
+    Mandated(Box<Mandate>),
+    Spent { id: Arc<str>, micro: i64 },
+    Revoked { id: Arc<str> },
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tickets: HashMap<Arc<str>, Open>,
+    by_key: HashMap<[u8; 32], Arc<str>>,
+    mandates: HashMap<Arc<str>, Mandate>,
+}
+
+#[derive(Debug)]
+struct Open {
+    ticket: Ticket,
+    /// A request is about to use the yes.
+    taken: bool,
+}
+
+/// All tickets and mandates of one ledger.
+#[derive(Debug)]
+pub struct Approvals {
+    state: Mutex<(State, Journal)>,
+    /// Counts answers: who waits looks again.
+    changed: watch::Sender<u64>,
+}
+
+/// A yes that a request may use.
+#[derive(Debug)]
+pub struct Yes {
+    /// The groups that said it.
+    pub groups: Vec<Arc<str>>,
+    /// The purchase it is for.
+    pub purchase: PurchaseId,
+    ticket: Option<Arc<str>>,
+    approvals: Arc<Approvals>,
+    spent: bool,
+}
+
+/// What became of a question.
+#[derive(Debug)]
+pub enum Answer {
+    /// Go on with this.
+    Yes(Yes),
+    /// Not, or not yet; the ticket that people can still answer.
+    No(Reason, Option<Arc<str>>),
+}
+
+/// Why an operator's word changes nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no such ticket or mandate.
+    #[error("there is none with this id")]
+    Unknown,
+    /// It has ended, or was used.
+    #[error("it is {0:?} and cannot be decided any more")]
+    Ended(Standing),
+    /// The voter belongs to no group that is asked.
+    #[error("`{0}` belongs to no group that is asked; see `members` under `approvers`")]
+    NotAsked(Arc<str>),
+    /// Only a ticket that was granted or is pending can be remembered, and within bounds.
+    #[error("{0}")]
+    Bounds(String),
+    /// The journal cannot be written.
+    #[error("the journal of approvals cannot be written")]
+    Journal(#[from] io::Error),
+}
+
+/// The bounds of a mandate.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Per payment, micro-USD.
+    pub max: i64,
+    /// In all, micro-USD.
+    pub total: i64,
+    /// Until then.
+    pub until: Timestamp,
+}
+
+impl Approvals {
+    /// Opens `approvals.jsonl` in the private state folder.
+    ///
+    /// # Errors
+    /// I/O, or damage; the message names file and line.
+    pub fn open(private: &Path, now: Timestamp) -> io::Result<Arc<Self>> {
+        let (mut journal, entries) = Journal::open::<Entry>(&private.join("approvals.jsonl"))?;
+        let mut state = State::default();
+        let lines = entries.len();
+        entries.into_iter().for_each(|entry| state.apply(entry));
+        state.forget(now);
+        let kept = state.entries();
+        if kept.len() < lines {
+            journal.rewrite(&kept)?;
+        }
+        Ok(Arc::new(Self { state: Mutex::new((state, journal)), changed: watch::Sender::new(0) }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (State, Journal)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes `entry` down, then makes it so.
+    fn record(&self, guard: &mut (State, Journal), entry: Entry) -> io::Result<()> {
+        guard.1.append(&entry)?;
+        guard.0.apply(entry);
+        self.changed.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    /// Puts a question to people and waits for the answer for as long as the policy says, or until the agent leaves.
+    pub async fn ask(self: &Arc<Self>, question: &Question, ask: &Ask, policy: &Policy, clock: &Clock<'_>) -> Answer {
+        let mut changed = self.changed.subscribe();
+        let give_up = tokio::time::Instant::now() + question.hold;
+        let mut waiting: Option<Arc<str>> = None;
+        loop {
+            changed.mark_unchanged();
+            if waiting.as_ref().is_some_and(|id| self.ended(id, (clock.now)())) {
+                return Answer::No(Reason::ApprovalTimeout, waiting);
+            }
+            let (reason, id) = match self.look(question, ask, policy, (clock.now)()) {
+                Ok(answer @ Answer::Yes(_)) => return answer,
+                Ok(Answer::No(Reason::ApprovalRequired, id)) => (Reason::ApprovalRequired, id),
+                Ok(no) => return no,
+                Err(error) => {
+                    tracing::error!(%error, "a question could not be put to people");
+                    return Answer::No(Reason::LedgerUnavailable, None);
+                }
+            };
+            waiting.clone_from(&id);
+            loop {
+                let glance = tokio::time::Instant::now() + GLANCE;
+                if tokio::time::Instant::now() >= give_up {
+                    return Answer::No(reason, id);
+                }
+                if !(clock.wanted)() {
+                    return Answer::No(Reason::AgentLeft, id);
+                }
+                match tokio::time::timeout_at(glance.min(give_up), changed.changed()).await {
+                    Ok(_) => break,
+                    Err(_) if id.as_ref().is_some_and(|id| self.ended(id, (clock.now)())) => break,
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    fn ended(&self, id: &str, now: Timestamp) -> bool {
+        self.lock().0.tickets.get(id).is_none_or(|open| open.ticket.expires <= now)
+    }
+
+    /// The ticket of this question as it stands: opened if there is none, taken if people said yes.
+    fn look(self: &Arc<Self>, question: &Question, ask: &Ask, policy: &Policy, now: Timestamp) -> io::Result<Answer> {
+        let facts = Facts::of(question, ask);
+        let key = facts.key(ask);
+        let mut guard = self.lock();
+        if let Some(id) = guard.0.by_key.get(&key).cloned()
+            && let Some(open) = guard.0.tickets.get_mut(&id)
+        {
+            match open.ticket.standing(now) {
+                Standing::Granted if !open.taken => {
+                    open.taken = true;
+                    let (groups, purchase) = (open.ticket.granted(), open.ticket.purchase);
+                    return Ok(Answer::Yes(Yes { groups, purchase, ticket: Some(id), approvals: Arc::clone(self), spent: false }));
+                }
+                Standing::Granted | Standing::Pending => return Ok(Answer::No(Reason::ApprovalRequired, Some(id))),
+                Standing::Denied => return Ok(Answer::No(Reason::ApprovalDenied, Some(id))),
+                Standing::Expired | Standing::Used => {}
+            }
+        }
+        if let Some(id) = guard.0.mandates.values().filter(|m| m.covers(&facts, now)).map(|m| Arc::clone(&m.id)).min() {
+            return self.use_mandate(&mut guard, id, &facts);
+        }
+        guard.0.forget(now);
+        if !guard.0.has_room(&facts.agent, now) {
+            return Ok(Answer::No(Reason::Busy, None));
+        }
+        let ticket = new_ticket(question, facts, key, policy, now);
+        let id = Arc::clone(&ticket.id);
+        tracing::info!(ticket = &*id, agent = &*ticket.facts.agent, host = &*ticket.facts.host, "people are asked about a payment");
+        self.record(&mut guard, Entry::Opened(Box::new(ticket)))?;
+        Ok(Answer::No(Reason::ApprovalRequired, Some(id)))
+    }
+
+    fn use_mandate(self: &Arc<Self>, guard: &mut (State, Journal), id: Arc<str>, facts: &Facts) -> io::Result<Answer> {
+        self.record(guard, Entry::Spent { id: Arc::clone(&id), micro: facts.micro_usd })?;
+        let groups = guard.0.mandates.get(&id).map(|m| m.groups.clone()).unwrap_or_default();
+        let purchase = PurchaseId::from_bytes(rand::random());
+        Ok(Answer::Yes(Yes { groups, purchase, ticket: None, approvals: Arc::clone(self), spent: false }))
+    }
+
+    /// What `who` says about a ticket.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing changed then.
+    pub fn vote(&self, id: &str, who: &Arc<str>, yes: bool, now: Timestamp) -> Result<Ticket, Refused> {
+        let mut guard = self.lock();
+        let open = guard.0.tickets.get(id).ok_or(Refused::Unknown)?;
+        match open.ticket.standing(now) {
+            Standing::Pending | Standing::Granted if !open.taken => {}
+            ended => return Err(Refused::Ended(ended)),
+        }
+        if !open.ticket.concerns(who) {
+            return Err(Refused::NotAsked(Arc::clone(who)));
+        }
+        let (id, vote) = (Arc::clone(&open.ticket.id), Vote { who: Arc::clone(who), yes, at: now });
+        self.record(&mut guard, Entry::Voted { id: Arc::clone(&id), vote })?;
+        guard.0.tickets.get(&id).map(|open| open.ticket.clone()).ok_or(Refused::Unknown)
+    }
+
+    /// A yes for later questions like that of ticket `id`, for the groups that have said yes to it.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn remember(&self, id: &str, who: &Arc<str>, bounds: Bounds, now: Timestamp) -> Result<Mandate, Refused> {
+        let mut guard = self.lock();
+        let ticket = &guard.0.tickets.get(id).ok_or(Refused::Unknown)?.ticket;
+        let groups = ticket.granted();
+        if groups.is_empty() {
+            return Err(Refused::Bounds("only what was approved can be remembered: approve it first".into()));
+        }
+        if bounds.max <= 0 || bounds.total < bounds.max || bounds.until <= now {
+            return Err(Refused::Bounds(
+                "a mandate has a `max` above zero, a `total` of at least `max`, and an `until` that is to come".into(),
+            ));
+        }
+        let facts = &ticket.facts;
+        let mandate = Mandate {
+            id: new_id(),
+            by: Arc::clone(who),
+            agent: Arc::clone(&facts.agent),
+            host: Arc::clone(&facts.host),
+            payee: Arc::clone(&facts.payee),
+            groups,
+            rules: facts.asks.iter().map(|a| Arc::clone(&a.rule)).collect(),
+            max: bounds.max,
+            total: bounds.total,
+            until: bounds.until,
+            used: 0,
+            revoked: false,
+        };
+        self.record(&mut guard, Entry::Mandated(Box::new(mandate.clone())))?;
+        Ok(mandate)
+    }
+
+    /// Takes a mandate back.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn revoke(&self, id: &str) -> Result<(), Refused> {
+        let mut guard = self.lock();
+        let id = guard.0.mandates.get(id).map(|m| Arc::clone(&m.id)).ok_or(Refused::Unknown)?;
+        Ok(self.record(&mut guard, Entry::Revoked { id })?)
+    }
+
+    /// Tickets that are shown, the oldest first.
+    pub fn tickets(&self) -> Vec<Ticket> {
+        let mut all: Vec<Ticket> = self.lock().0.tickets.values().map(|open| open.ticket.clone()).collect();
+        all.sort_by(|a, b| (a.opened, &a.id).cmp(&(b.opened, &b.id)));
+        all
+    }
+
+    /// Mandates that were not taken back, by id.
+    pub fn mandates(&self) -> Vec<Mandate> {
+        let mut all: Vec<Mandate> = self.lock().0.mandates.values().filter(|m| !m.revoked).cloned().collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// How many questions people have not answered.
+    pub fn pending(&self, now: Timestamp) -> usize {
+        self.lock().0.tickets.values().filter(|open| open.ticket.standing(now) == Standing::Pending).count()
+    }
+}
+
+/// What the waiting looks at.
+pub struct Clock<'a> {
+    /// Ledger time.
+    pub now: &'a (dyn Fn() -> Timestamp + Sync),
+    /// Whether the agent still waits.
+    pub wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Yes {
+    /// Writes down that the yes is used: before anything is held for it.
+    ///
+    /// # Errors
+    /// I/O: then it must not be used.
+    pub fn spend(&mut self) -> io::Result<()> {
+        if let Some(id) = self.ticket.as_ref().filter(|_| !self.spent) {
+            self.approvals.record(&mut self.approvals.lock(), Entry::Used { id: Arc::clone(id) })?;
+        }
+        self.spent = true;
+        Ok(())
+    }
+}
+
+impl Drop for Yes {
+    /// A yes that was not used is there for the next identical request.
+    fn drop(&mut self) {
+        if let Some(id) = self.ticket.as_ref().filter(|_| !self.spent)
+            && let Some(open) = self.approvals.lock().0.tickets.get_mut(id)
+        {
+            open.taken = false;
+        }
+    }
+}
+
+fn new_id() -> Arc<str> {
+    alloy_primitives::hex::encode(rand::random::<[u8; 16]>()).into()
+}
+
+fn new_ticket(question: &Question, facts: Facts, key: [u8; 32], policy: &Policy, now: Timestamp) -> Ticket {
+    let mut groups: Vec<Group> = Vec::new();
+    for name in question.asks.iter().flat_map(|a| &a.any_of) {
+        if let Some(group) = policy.approver_groups().get(name).filter(|g| groups.iter().all(|known| known.name != g.name)) {
+            groups.push(Group { name: Arc::clone(name), quorum: group.quorum, members: group.members.clone() });
+        }
+    }
+    let lives = i64::try_from(question.timeout.as_millis()).unwrap_or(i64::MAX);
+    let (id, purchase, expires) = (new_id(), PurchaseId::from_bytes(rand::random()), now.plus_millis(lives));
+    Ticket { id, purchase, key, facts, groups, opened: now, expires, votes: Vec::new(), used: false }
+}
+
+impl State {
+    fn apply(&mut self, entry: Entry) {
+        match entry {
+            Entry::Opened(ticket) => {
+                self.by_key.insert(ticket.key, Arc::clone(&ticket.id));
+                self.tickets.insert(Arc::clone(&ticket.id), Open { ticket: *ticket, taken: false });
+            }
+            Entry::Voted { id, vote } => {
+                if let Some(open) = self.tickets.get_mut(&id) {
+                    open.ticket.vote(vote);
+                }
+            }
+            Entry::Used { id } => {
+                if let Some(open) = self.tickets.get_mut(&id) {
+                    open.ticket.used = true;
+                }
+            }
+            Entry::Mandated(mandate) => drop(self.mandates.insert(Arc::clone(&mandate.id), *mandate)),
+            Entry::Spent { id, micro } => {
+                if let Some(mandate) = self.mandates.get_mut(&id) {
+                    mandate.used = mandate.used.saturating_add(micro);
+                }
+            }
+            Entry::Revoked { id } => {
+                if let Some(mandate) = self.mandates.get_mut(&id) {
+                    mandate.revoked = true;
+                }
+            }
+        }
+    }
+
+    /// Forgets what ended an hour ago.
+    fn forget(&mut self, now: Timestamp) {
+        self.tickets.retain(|_, open| open.taken || now.millis() - open.ticket.expires.millis() < KEPT);
+        let tickets = &self.tickets;
+        self.by_key.retain(|_, id| tickets.contains_key(id));
+        self.mandates.retain(|_, m| !m.revoked && now.millis() - m.until.millis() < KEPT);
+    }
+
+    /// What a rewritten journal says: everything as it stands.
+    fn entries(&self) -> Vec<Entry> {
+        let mut tickets: Vec<&Ticket> = self.tickets.values().map(|open| &open.ticket).collect();
+        // The latest ticket of a key is the one that counts.
+        tickets.sort_by_key(|t| t.opened);
+        let mandates = self.mandates.values().map(|m| Entry::Mandated(Box::new(m.clone())));
+        tickets.into_iter().map(|t| Entry::Opened(Box::new(t.clone()))).chain(mandates).collect()
+    }
+
+    fn has_room(&self, agent: &str, now: Timestamp) -> bool {
+        let ended = |t: &Ticket| matches!(t.standing(now), Standing::Used | Standing::Expired);
+        let open = || self.tickets.values().filter(|open| !ended(&open.ticket));
+        open().count() < MAX_OPEN && open().filter(|open| *open.ticket.facts.agent == *agent).count() < MAX_OPEN_OF_AGENT
+    }
+}

@@ -1,0 +1,222 @@
+//! What a yes is good for, one behaviour per test.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use super::*;
+use crate::payment::RequestKey;
+use crate::policy::{AskFor, Host, RuleId, Source};
+
+const POLICY: &str = "version: 1
+approvers:
+  finance: { timeout: 10m }
+  board: { quorum: 2, members: [ann, bob, cid], timeout: 10m }
+";
+
+fn policy() -> Policy {
+    Policy::parse(&[Source { name: "p".into(), text: POLICY.into() }], 1).unwrap()
+}
+
+fn question(hold_ms: u64, groups: &[&[&str]]) -> Question {
+    let asks = groups.iter().enumerate().map(|(n, any_of)| AskFor {
+        any_of: any_of.iter().map(|g| (*g).into()).collect(),
+        rule: RuleId(format!("rule{n}").into()),
+        reason: Reason::ApprovalRequired,
+        exceeds: false,
+    });
+    let (hold, timeout) = (Duration::from_millis(hold_ms), Duration::from_secs(600));
+    Question { offer: crate::policy::usdc_for_test(50_000), entry: RuleId("e".into()), asks: asks.collect(), hold, timeout }
+}
+
+fn request(key: u8) -> Ask {
+    Ask {
+        agent: "bot".parse().unwrap(),
+        session: None,
+        method: http::Method::GET,
+        https: true,
+        host: Host::parse("api.example").unwrap(),
+        port: 443,
+        path: "/".into(),
+        url: "https://api.example/".into(),
+        context: crate::policy::Context::default(),
+        key: RequestKey([key; 32]),
+        likeness: crate::ledger::Likeness::default(),
+    }
+}
+
+/// Approvals in a folder, at a time that the test sets.
+struct World {
+    dir: tempfile::TempDir,
+    approvals: Arc<Approvals>,
+    now: AtomicI64,
+    wanted: AtomicBool,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let approvals = Approvals::open(dir.path(), Timestamp::from_secs(0)).unwrap();
+        Self { dir, approvals, now: AtomicI64::new(0), wanted: AtomicBool::new(true) }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(self.now.load(Ordering::SeqCst))
+    }
+
+    fn restart(&mut self) {
+        self.approvals = Approvals::open(self.dir.path(), self.now()).unwrap();
+    }
+
+    async fn ask(&self, question: &Question, key: u8) -> Answer {
+        let clock = Clock { now: &|| self.now(), wanted: &|| self.wanted.load(Ordering::SeqCst) };
+        self.approvals.ask(question, &request(key), &policy(), &clock).await
+    }
+
+    /// Asks without waiting: what it was told, and the ticket.
+    async fn glance(&self, groups: &[&[&str]], key: u8) -> (Reason, String) {
+        match self.ask(&question(0, groups), key).await {
+            Answer::No(reason, id) => (reason, id.as_deref().unwrap_or("").to_owned()),
+            Answer::Yes(yes) => panic!("{yes:?}"),
+        }
+    }
+
+    fn vote(&self, id: &str, who: &str, yes: bool) -> Result<Standing, Refused> {
+        self.approvals.vote(id, &who.into(), yes, self.now()).map(|t| t.standing(self.now()))
+    }
+}
+
+#[tokio::test]
+async fn a_yes_in_time_reaches_who_waits_and_is_good_for_one_payment() {
+    let world = World::new();
+    let (reason, id) = world.glance(&[&["finance"]], 1).await;
+    assert_eq!(reason, Reason::ApprovalRequired);
+    let long = question(60_000, &[&["finance"]]);
+    let waits = world.ask(&long, 1);
+    let says = async { world.vote(&id, "ann", true).unwrap() };
+    let (answer, standing) = tokio::join!(waits, says);
+    assert_eq!(standing, Standing::Granted);
+    let Answer::Yes(mut yes) = answer else { panic!("{answer:?}") };
+    assert_eq!((yes.groups.as_slice(), yes.purchase), (&["finance".into()][..], world.approvals.tickets()[0].purchase));
+    yes.spend().unwrap();
+    drop(yes);
+    let (reason, next) = world.glance(&[&["finance"]], 1).await;
+    assert!(reason == Reason::ApprovalRequired && next != id, "used once: the next one asks again");
+    assert!(matches!(world.vote(&id, "ann", true), Err(Refused::Ended(Standing::Used))));
+}
+
+#[tokio::test]
+async fn a_late_yes_is_there_for_the_next_identical_request_also_after_a_restart() {
+    let mut world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    world.vote(&id, "ann", true).unwrap();
+    world.restart();
+    assert_eq!(world.glance(&[&["finance"]], 2).await.0, Reason::ApprovalRequired, "another request has its own");
+    let dearer = Question { offer: crate::policy::usdc_for_test(50_001), ..question(0, &[&["finance"]]) };
+    assert!(matches!(world.ask(&dearer, 1).await, Answer::No(Reason::ApprovalRequired, _)), "frozen over its terms");
+    let Answer::Yes(yes) = world.ask(&question(0, &[&["finance"]]), 1).await else { panic!() };
+    assert_eq!(world.glance(&[&["finance"]], 1).await.0, Reason::ApprovalRequired, "two requests do not share one yes");
+    drop(yes);
+    let Answer::Yes(mut yes) = world.ask(&question(0, &[&["finance"]]), 1).await else { panic!("not used, so still there") };
+    yes.spend().unwrap();
+    world.restart();
+    assert_eq!(world.glance(&[&["finance"]], 1).await.0, Reason::ApprovalRequired, "used up before the crash");
+}
+
+#[tokio::test]
+async fn a_no_and_the_end_of_the_time_deny() {
+    let world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    assert_eq!(world.vote(&id, "ann", false).unwrap(), Standing::Denied);
+    assert_eq!(world.glance(&[&["finance"]], 1).await, (Reason::ApprovalDenied, id.clone()));
+    assert!(matches!(world.vote(&id, "ann", true), Err(Refused::Ended(Standing::Denied))), "a no is final");
+    let (_, other) = world.glance(&[&["finance"]], 2).await;
+    world.vote(&other, "ann", true).unwrap();
+    world.now.store(600, Ordering::SeqCst);
+    assert!(matches!(world.vote(&other, "bob", true), Err(Refused::Ended(Standing::Expired))));
+    let (reason, fresh) = world.glance(&[&["finance"]], 2).await;
+    assert!(reason == Reason::ApprovalRequired && fresh != other, "a yes ends with its ticket");
+}
+
+#[tokio::test]
+async fn who_waits_learns_that_the_time_is_over_or_leaves() {
+    let world = World::new();
+    let long = question(60_000, &[&["finance"]]);
+    let over = async { world.now.store(601, Ordering::SeqCst) };
+    let (answer, ()) = tokio::join!(world.ask(&long, 1), over);
+    assert!(matches!(answer, Answer::No(Reason::ApprovalTimeout, Some(_))), "{answer:?}");
+    let gone = async { world.wanted.store(false, Ordering::SeqCst) };
+    let (answer, ()) = tokio::join!(world.ask(&long, 2), gone);
+    assert!(matches!(answer, Answer::No(Reason::AgentLeft, Some(_))), "{answer:?}");
+    assert_eq!(world.approvals.pending(world.now()), 1, "the ticket stays");
+}
+
+#[tokio::test]
+async fn m3_4_every_group_reaches_its_quorum_of_distinct_members() {
+    let world = World::new();
+    let both: &[&[&str]] = &[&["board"], &["finance"]];
+    let (_, id) = world.glance(both, 1).await;
+    for (who, expected) in [("ann", Standing::Pending), ("ann", Standing::Pending), ("dan", Standing::Pending), ("bob", Standing::Granted)]
+    {
+        assert_eq!(world.vote(&id, who, true).unwrap(), expected, "{who}");
+    }
+    let (_, board) = world.glance(&[&["board"]], 2).await;
+    assert!(matches!(world.vote(&board, "dan", true), Err(Refused::NotAsked(_))));
+    let (_, either) = world.glance(&[&["board", "finance"]], 3).await;
+    assert_eq!(world.vote(&either, "dan", true).unwrap(), Standing::Granted, "one of the groups suffices");
+    assert!(matches!(world.vote("nonsense", "ann", true), Err(Refused::Unknown)));
+}
+
+#[tokio::test]
+async fn a_mandate_answers_within_its_bounds_and_no_further() {
+    let mut world = World::new();
+    let bounds = |max, total, until| Bounds { max, total, until: Timestamp::from_secs(until) };
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    assert!(
+        matches!(world.approvals.remember(&id, &"ann".into(), bounds(50_000, 100_000, 900), world.now()), Err(Refused::Bounds(_))),
+        "not approved"
+    );
+    world.vote(&id, "ann", true).unwrap();
+    for wrong in [bounds(0, 5, 900), bounds(6, 5, 900), bounds(5, 5, 0)] {
+        assert!(matches!(world.approvals.remember(&id, &"ann".into(), wrong, world.now()), Err(Refused::Bounds(_))), "{wrong:?}");
+    }
+    let mandate = world.approvals.remember(&id, &"ann".into(), bounds(50_000, 100_000, 900), world.now()).unwrap();
+    world.restart();
+    for (key, price, groups, expected) in [
+        (2, 50_001, &[&["finance"][..]][..], false),
+        (3, 50_000, &[&["board"]], false),
+        (4, 50_000, &[&["finance"], &["finance"]], false),
+        (5, 50_000, &[&["finance"]], true),
+        (6, 50_000, &[&["finance"]], true),
+        (7, 1, &[&["finance"]], false),
+    ] {
+        let question = Question { offer: crate::policy::usdc_for_test(price), ..question(0, groups) };
+        assert_eq!(matches!(world.ask(&question, key).await, Answer::Yes(_)), expected, "{key}");
+    }
+    world.restart();
+    assert_eq!(world.approvals.mandates()[0].used, 100_000);
+    world.approvals.revoke(&mandate.id).unwrap();
+    assert!(world.approvals.mandates().is_empty());
+    assert!(matches!(world.approvals.revoke("nonsense"), Err(Refused::Unknown)));
+}
+
+#[tokio::test]
+async fn a_mandate_ends_with_its_time() {
+    let world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    world.vote(&id, "ann", true).unwrap();
+    let bounds = Bounds { max: 50_000, total: 100_000, until: Timestamp::from_secs(60) };
+    world.approvals.remember(&id, &"ann".into(), bounds, world.now()).unwrap();
+    world.now.store(60, Ordering::SeqCst);
+    assert_eq!(world.glance(&[&["finance"]], 2).await.0, Reason::ApprovalRequired);
+}
+
+#[tokio::test]
+async fn an_agent_cannot_open_tickets_without_end() {
+    let world = World::new();
+    for key in 0..u8::try_from(MAX_OPEN_OF_AGENT).unwrap() {
+        assert_eq!(world.glance(&[&["finance"]], key).await.0, Reason::ApprovalRequired);
+    }
+    assert_eq!(world.glance(&[&["finance"]], 200).await, (Reason::Busy, String::new()));
+    world.now.store(600, Ordering::SeqCst);
+    assert_eq!(world.glance(&[&["finance"]], 200).await.0, Reason::ApprovalRequired);
+}
