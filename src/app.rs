@@ -9,12 +9,13 @@ mod doors;
 mod handover;
 mod hook;
 mod operators;
+mod sessions;
 mod signer;
 mod stops;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,11 +32,13 @@ use crate::proxy::{Parts, Phase, Proxy, Trust};
 use crate::reload::{self, Reloader};
 use crate::state;
 use crate::stops::Stops;
+use crate::treasurer::Sessions;
 
 use attend::{End, Signals, attend};
 use cashier::{Cashier, Epochs, open_ledger};
 use doors::{Door, Offered};
 use handover::{Ear, Taking};
+use sessions::SessionDesk;
 
 /// How to serve, beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,13 +125,17 @@ impl App {
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
         let operators = config.admin.tokens.as_deref().map(|path| hot.operators(path)).transpose()?;
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
-        let parts = Parts { policy: policy.clone(), tokens, metrics: metrics.clone(), money: money.handle().clone() };
+        let sessions = Arc::new(Sessions::read(&config.private()).context("the register of sessions cannot be read")?);
+        let parts =
+            Parts { policy: policy.clone(), tokens, sessions: sessions.clone(), metrics: metrics.clone(), money: money.handle().clone() };
         let trust = trusting.join().map_err(|_| anyhow!("preparing TLS panicked"))??;
         let proxy = Proxy::new(config, trust, parts)?;
         money.spawn(Stops::watch(Arc::downgrade(&stops)));
+        let address = Arc::<OnceLock<SocketAddr>>::default();
         let api = Arc::new(Api::new(vec![
             Arc::new(stops::KillDesk { stops: stops.clone(), proxy: proxy.clone() }),
             Arc::new(stops::FreezeDesk { stops: stops.clone() }),
+            Arc::new(SessionDesk { sessions: sessions.clone(), policy: policy.clone(), proxy: proxy.clone(), address: address.clone() }),
         ]));
         let cashier = Arc::new(Cashier {
             config: config.clone(),
@@ -139,6 +146,7 @@ impl App {
             proxy: proxy.clone(),
             money: money.handle().clone(),
             keeper: Mutex::default(),
+            sessions,
             stops,
             api: api.clone(),
             socket: Mutex::default(),
@@ -158,6 +166,7 @@ impl App {
         let bound = |key| desks.iter().find(|d: &&Door| d.key == key).map(|d| d.bound);
         let (admin_address, health_address) = (bound("admin"), bound("health"));
         let ways: Vec<(&'static str, SocketAddr)> = agents.iter().map(|(_, door)| (door.key, door.bound)).collect();
+        address.get_or_init(|| ways.first().map_or(config.listen.proxy, |(_, address)| *address));
         proxy.set_own(ways.iter().map(|(_, address)| *address).chain(admin_address).chain(health_address).collect());
 
         let edge = proxy.clone();

@@ -20,8 +20,8 @@ use crate::net;
 use crate::policy::Policy;
 use crate::proxy::{Proxy, Till};
 use crate::stops::Stops;
-use crate::treasurer::Treasurer;
 use crate::treasurer::approvals::Approvals;
+use crate::treasurer::{Sessions, Treasurer};
 
 /// Opens the ledger: the first thing a process does that is not to take over from another, for the lock guards all of the state.
 pub(super) fn open_ledger(config: &Config, accept_clock: bool) -> Result<Ledger> {
@@ -52,6 +52,8 @@ pub(super) struct Cashier {
     pub(super) money: Handle,
     /// What keeps the signer's link warm, while the till is open.
     pub(super) keeper: Mutex<Option<AbortHandle>>,
+    /// Under which names agents pay; written by whoever has the till.
+    pub(super) sessions: Arc<Sessions>,
     /// What is stopped; freezes belong to whoever has the till.
     pub(super) stops: Arc<Stops>,
     pub(super) api: Arc<Api>,
@@ -80,13 +82,14 @@ impl Cashier {
     /// As [`Self::open`].
     pub(super) fn open_with(&self, ledger: Ledger) -> Result<Arc<Till>> {
         self.stops.open(&ledger).context("what is frozen cannot be read")?;
+        self.sessions.open().context("the register of sessions cannot be read")?;
         let signer::Started { signer, deadline, keeper } = signer::start(&self.config, &self.metrics, &self.money)?;
         *lock(&self.keeper) = keeper;
         self.epochs.attach(&ledger, &self.policy);
         let approvals = Approvals::open(&self.config.private(), ledger.clock(clock::read()).now)?;
         let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline, approvals);
         let hook = Arc::new(HttpHook::new(self.config.tls.extra_roots.clone()));
-        let treasurer = treasurer.with_stops(self.stops.clone()).with_hook(hook);
+        let treasurer = treasurer.with_stops(self.stops.clone()).with_hook(hook).with_sessions(self.sessions.clone());
         let till = Arc::new(Till::open(treasurer, signer, &self.config.private())?);
         *lock(&self.socket) = self.open_socket();
         Ok(till)
@@ -121,6 +124,7 @@ impl Cashier {
             socket.abort();
         }
         self.stops.close();
+        self.sessions.close_journal();
         self.epochs.detach();
         drop(till);
         flushed.context("the ledger could not be flushed")

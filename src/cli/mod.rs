@@ -16,6 +16,7 @@ mod policy;
 mod probe;
 mod recorded;
 mod serve;
+mod session;
 mod wallet;
 
 use std::io::Write;
@@ -84,6 +85,9 @@ pub enum Command {
     Agent(agent::AgentCommand),
     /// Stop all payments, or let them go on: the kill switch.
     Kill(kill::Args),
+    /// Credentials for one run of an agent, with an end and a limit of its own.
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Make a token for a program that uses the operator's API.
     Operator(operator::Args),
     /// Ask a running proxy whether it is ready; for container probes.
@@ -199,6 +203,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
         Command::Kill(args) => kill::run(&args, out),
+        Command::Session(command) => session::run(&command, out),
         Command::Operator(args) => operator::run(&args, out),
         Command::Healthcheck(args) => healthcheck::run(&args, out),
     }

@@ -174,6 +174,17 @@ impl Approval {
     pub const fn agent(&self) -> &AgentId {
         &self.agent
     }
+    /// With a limit on what its session spends in all, beside the policy's; the ledger checks it when it holds the amount. It can
+    /// only tighten, and changes nothing where the caller named no session.
+    #[must_use]
+    pub fn within_session(mut self, max: MicroUsd) -> Self {
+        if let Some(session) = &self.session {
+            let scope = Scope::Session(self.agent.clone(), session.clone());
+            let (limit, rule) = (Limit::Spend(max), RuleId("session.max".into()));
+            self.checks.push(Check { scope, span: Span::ALL, limit, rule, reason: Reason::CapSession });
+        }
+        self
+    }
     /// The session, if the caller named one.
     pub const fn session(&self) -> Option<&SessionName> {
         self.session.as_ref()

@@ -60,7 +60,15 @@ fn default_agent(proxy: &Proxy, peer: &Peer) -> Result<AgentId, Reason> {
     }
 }
 
+/// A session that an operator opened has a token of its own; for any other name the agent's credentials decide (M2.4).
 fn verify(proxy: &Proxy, user: &str, password: &str, peer: &Peer) -> Result<(AgentId, Option<SessionName>), Reason> {
+    if let Some((agent, session)) = user.split_once('+').and_then(|(a, s)| Some((a.parse().ok()?, s.parse().ok()?))) {
+        match proxy.sessions.admits(&agent, &session, password) {
+            Some(true) => return Ok((agent, Some(session))),
+            Some(false) => return Err(Reason::ProxyAuthRequired),
+            None => {}
+        }
+    }
     if let Some(tokens) = &proxy.tokens {
         return tokens.load().verify(user, password).ok_or(Reason::ProxyAuthRequired);
     }

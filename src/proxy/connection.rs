@@ -70,7 +70,7 @@ pub(super) struct Connection {
     place: Mutex<Option<Place>>,
     /// The last answers of the compiled policy table, for this policy epoch.
     judged: Mutex<Option<(u64, AgentId, Target, Judged)>>,
-    /// The last caller, for these credentials, tokens and policy.
+    /// The last caller, for these credentials, tokens, policy and sessions.
     caller: Mutex<Option<(Credentials, Caller)>>,
 }
 
@@ -94,7 +94,7 @@ struct Pinned {
 const REST: u32 = 2;
 
 /// What the identity of a caller depends on.
-type Credentials = (Option<HeaderValue>, Option<Arc<Tokens>>, u64);
+type Credentials = (Option<HeaderValue>, Option<Arc<Tokens>>, u64, u64);
 
 impl Connection {
     /// An accepted connection.
@@ -141,15 +141,17 @@ impl Connection {
         }
     }
 
-    /// Checked anew when the credentials, the token file or the policy changed.
+    /// Checked anew when the credentials, the token file, the sessions or the policy changed.
     fn identify(&self, headers: &HeaderMap) -> Result<Caller, Reason> {
         let tokens = self.proxy.tokens.as_ref().map(|t| t.load());
         let epoch = self.proxy.policy.load().epoch();
+        let version = self.proxy.sessions.version();
         let given = headers.get(PROXY_AUTHORIZATION);
         let mut cached = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(((header, seen, at), caller)) = &*cached
+        if let Some(((header, seen, at, opened), caller)) = &*cached
             && header.as_ref() == given
             && *at == epoch
+            && *opened == version
             && seen.as_ref().map(Arc::as_ptr) == tokens.as_deref().map(Arc::as_ptr)
         {
             return Ok(caller.clone());
@@ -157,7 +159,7 @@ impl Connection {
         let caller = agent::identify(&self.proxy, headers, &self.peer, cached.as_ref().map(|(_, before)| before))?;
         // Copied: a part of the read buffer would keep all of it.
         let given = given.and_then(|g| HeaderValue::from_bytes(g.as_bytes()).ok());
-        *cached = Some(((given, tokens.as_deref().cloned(), epoch), caller.clone()));
+        *cached = Some(((given, tokens.as_deref().cloned(), epoch, version), caller.clone()));
         Ok(caller)
     }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::guard::Guard;
+use super::information;
 use super::names::Names;
 use super::parent::Parent;
 use crate::payment::Reason;
@@ -25,6 +26,11 @@ pub(super) struct Dial {
     parent: Option<Parent>,
 }
 
+/// Our own pages have no address, and a parent proxy is not to hear of them.
+fn not_ours(host: &Host) -> Result<(), Reason> {
+    if information::is_name(host) { Err(Reason::ForbiddenAddress) } else { Ok(()) }
+}
+
 impl Dial {
     /// Connections that `guard` permits, each within `connect`, by way of `parent` where it leads there.
     pub(super) fn new(guard: Guard, connect: Duration, parent: Option<Parent>) -> Self {
@@ -33,6 +39,7 @@ impl Dial {
 
     /// Bytes to and from `host`: a connection to a checked address, or a tunnel that the parent opened.
     pub(super) async fn tcp(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
+        not_ours(host)?;
         let opening = async {
             let Some(parent) = self.parent_to(host) else { return self.direct(host, port).await };
             let mut stream = self.to_parent(parent, host, port).await?;
@@ -44,6 +51,7 @@ impl Dial {
 
     /// A connection for plain HTTP requests to `host`: to it, or to the parent, which reads them in absolute form.
     pub(super) async fn plain(&self, host: &Host, port: u16) -> Result<TcpStream, Reason> {
+        not_ours(host)?;
         let opening = async {
             match self.parent_to(host) {
                 Some(parent) => self.to_parent(parent, host, port).await,

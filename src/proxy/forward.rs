@@ -18,7 +18,7 @@ use super::replay::Replay;
 use super::target::{Place, Target, host_target, resolve_location};
 use super::upgrade::{self, Switching};
 use super::upstream::{SendError, Sender, Wanted};
-use super::{connect, error, headers, shape};
+use super::{connect, error, headers, information, shape};
 use crate::payment::Reason;
 use crate::protocol;
 use crate::treasurer::Treasurer;
@@ -31,6 +31,9 @@ pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>, ca
             return error::failure(Reason::BadRequest);
         }
         return Box::pin(connect::serve(conn, request, caller)).await;
+    }
+    if information::is_asked(conn, &request) {
+        return information::answer(conn, request.method(), request.uri().path(), caller);
     }
     match prepare(conn, request, caller) {
         Ok(mut leg) => forward(conn, &mut leg).await,
@@ -87,10 +90,11 @@ fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Cal
     let carries_payment = protocol::carries_payment(request.headers());
     let switching = upgrade::take(&mut request);
     let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(conn, &request) };
-    origin_form(conn, &mut request, &place);
+    let context = origin_form(conn, &mut request, &place);
     let arrived = Instant::now();
     let payable = conn.payable(&caller, &place.target);
-    let mut repeatable = Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, carries_payment, wanted };
+    let mut repeatable =
+        Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, context, carries_payment, wanted };
     let bodiless = switching.is_some() || request.body().is_end_stream();
     let progress = (!bodiless).then(|| Arc::new(Progress::new(conn.proxy.limits.body)));
     let copy = payable.then(|| request.headers().clone());
@@ -107,8 +111,8 @@ fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Cal
     Ok(Leg { caller, place, request: Some(request), repeatable: Some(repeatable), wanted, switching, progress, arrived })
 }
 
-/// Origin-form, one Host from the target, no hop-by-hop fields.
-fn origin_form(conn: &Connection, request: &mut Request<Incoming>, place: &Place) {
+/// Origin-form, one Host from the target, no hop-by-hop fields. What the agent says of its request, for us alone.
+fn origin_form(conn: &Connection, request: &mut Request<Incoming>, place: &Place) -> Option<Box<headers::Said>> {
     if request.uri().authority().is_some() {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
@@ -116,13 +120,14 @@ fn origin_form(conn: &Connection, request: &mut Request<Incoming>, place: &Place
     let many = request.version() == Version::HTTP_2;
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
-    headers::clean_request(headers, if many { &conn.proxy.via.http2 } else { &conn.proxy.via.http1 });
+    let context = headers::clean_request(headers, if many { &conn.proxy.via.http2 } else { &conn.proxy.via.http1 });
     if many {
         shape::join_cookies(headers);
     }
     if !headers.get_all(HOST).iter().eq([&place.host]) {
         headers.insert(HOST, place.host.clone());
     }
+    context
 }
 
 async fn forward(conn: &Arc<Connection>, leg: &mut Leg) -> Response<AgentBody> {

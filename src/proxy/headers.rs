@@ -107,12 +107,25 @@ fn strip_ours(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes an agent's request fit for the seller. `Proxy-Authorization` goes even inside tunnels, where Deno leaks it.
-pub(super) fn clean_request(headers: &mut HeaderMap, via: &HeaderValue) {
+/// The lines of `Tollpass-Context` (M3.2).
+pub(super) type Said = Vec<HeaderValue>;
+
+const CONTEXT: HeaderName = HeaderName::from_static("tollpass-context");
+
+/// What the agent says of its request, taken out of a head that holds something of ours.
+fn take_context(headers: &HeaderMap) -> Option<Box<Said>> {
+    let lines: Said = headers.get_all(CONTEXT).iter().cloned().collect();
+    (!lines.is_empty()).then(|| Box::new(lines))
+}
+
+/// Makes an agent's request fit for the seller, and takes out what only we are to read. `Proxy-Authorization` goes even inside tunnels, where Deno leaks it.
+pub(super) fn clean_request(headers: &mut HeaderMap, via: &HeaderValue) -> Option<Box<Said>> {
     let found = Found::of(headers);
     // We read trailers, so a seller may send them if the agent does too (RFC 9110 §10.1.4); gRPC insists.
     let trailers =
         found.has(TE_AT) && headers.get_all(TE).iter().any(|v| v.to_str().is_ok_and(|t| t.split(',').any(|t| t.trim() == "trailers")));
+    // Before `Connection` can name it.
+    let context = if found.ours { take_context(headers) } else { None };
     let switch = if found.has(UPGRADE_AT) { upgrade(headers) } else { None };
     strip_hop_by_hop(headers, &found);
     if trailers {
@@ -131,6 +144,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap, via: &HeaderValue) {
         strip_ours(headers);
     }
     headers.append(VIA, via.clone());
+    context
 }
 
 /// The protocol that a message asks, or agrees, to go on with (RFC 9110 §7.8). Not HTTP/2 in the clear: that way is closed
@@ -210,7 +224,8 @@ mod tests {
             ("content-length", "3"),
             ("accept", "*/*"),
         ]);
-        clean_request(&mut h, &HeaderValue::from_static("1.1 tollpass-1"));
+        let said = clean_request(&mut h, &HeaderValue::from_static("1.1 tollpass-1"));
+        assert_eq!(said.map(|lines| *lines), Some(vec![HeaderValue::from_static("a=1")]));
         let left: Vec<&str> = h.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["content-length", "accept", "via"]);
     }

@@ -16,6 +16,7 @@ mod forward;
 pub mod fuzzing;
 mod guard;
 mod headers;
+mod information;
 mod io;
 mod kept;
 mod live;
@@ -64,6 +65,7 @@ use crate::config::{Config, Intercept, Limits, Unnamed};
 use crate::metrics::Metrics;
 use crate::payment::{AgentId, Timestamp};
 use crate::policy::{HostPattern, Policy};
+use crate::treasurer::Sessions;
 
 pub(crate) use phase::Phase;
 pub(crate) use till::Till;
@@ -84,6 +86,7 @@ use upstream::Dialer;
 pub(crate) struct Parts {
     pub(crate) policy: Arc<ArcSwap<Policy>>,
     pub(crate) tokens: Option<Arc<ArcSwap<Tokens>>>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) money: tokio::runtime::Handle,
 }
@@ -98,6 +101,7 @@ struct Interception {
 pub(crate) struct Proxy {
     policy: Arc<ArcSwap<Policy>>,
     tokens: Option<Arc<ArcSwap<Tokens>>>,
+    sessions: Arc<Sessions>,
     default_agent: Option<AgentId>,
     /// Empty while another process holds the ledger (M1.9).
     till: ArcSwapOption<Till>,
@@ -156,6 +160,7 @@ impl Proxy {
         Ok(Arc::new(Self {
             policy: parts.policy,
             tokens: parts.tokens,
+            sessions: parts.sessions,
             default_agent: config.agents.default.clone(),
             till: ArcSwapOption::empty(),
             metrics: parts.metrics,

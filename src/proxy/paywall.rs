@@ -24,7 +24,7 @@ use super::target::Target;
 use super::upload::Upload;
 use super::upstream::Wanted;
 use crate::payment::{Challenge, Reason};
-use crate::policy::{Refusal, RefusalBody};
+use crate::policy::{Context, Refusal, RefusalBody};
 use crate::protocol;
 use crate::treasurer::{Ask, KeyBuilder};
 
@@ -40,6 +40,8 @@ pub(super) struct Repeatable {
     pub(super) uri: Uri,
     /// `None` where no allow entry could match: nothing was copied.
     pub(super) copy: Option<(HeaderMap, Option<Replay>)>,
+    /// What the agent says of it (M3.2); `None` where it says nothing.
+    pub(super) context: Option<Box<headers::Said>>,
     pub(super) carries_payment: bool,
     /// What the paid request is to be spoken in.
     pub(super) wanted: Wanted,
@@ -188,7 +190,7 @@ async fn pay(
         port: target.port,
         path: request.uri.path().to_owned(),
         url: target.url(request.uri.path_and_query().map_or("/", |p| p.as_str())),
-        context: crate::policy::Context::default(),
+        context: context(proxy, request.context.as_deref()),
         key: crate::payment::RequestKey([0; 32]),
         likeness: crate::ledger::Likeness::default(),
     };
@@ -221,6 +223,11 @@ async fn pay(
     (ask.key, ask.likeness) = key.finish(&headers, &digest);
     let again = Again { method: request.method, uri: request.uri, headers, body, wanted: request.wanted };
     start(conn, ask, challenge, target.clone(), again, started).await
+}
+
+/// The declared values of what the agent said. Not in the request key (M1.1): another word for the same request buys it no twin.
+fn context(proxy: &Proxy, said: Option<&headers::Said>) -> Context {
+    said.map_or_else(Context::default, |lines| Context::parse(lines.iter().map(|v| v.as_bytes()), proxy.policy.load().context_keys()))
 }
 
 /// The whole body, once the agent has sent it. A body of no announced length that stands still is a stream: its end may never come,

@@ -11,11 +11,11 @@ use super::access::Record;
 use super::agent::Caller;
 use super::connection::{Connection, Towards};
 use super::relay::relay_streams;
-use super::serving;
 use super::sniff::{self, Kind, SILENCE};
 use super::stream::AgentStream;
 use super::target::Target;
 use super::tls::Names;
+use super::{information, serving};
 use crate::config::Intercept;
 use crate::payment::Reason;
 use crate::policy::Host;
@@ -33,6 +33,9 @@ pub(super) enum Opening {
 
 /// Decides what becomes of a tunnel to `target` and makes it ready.
 pub(super) async fn open(conn: &Connection, caller: &Caller, target: Target) -> Result<Opening, Reason> {
+    if information::is_name(&target.host) {
+        return Ok(Opening::Read(target));
+    }
     conn.permitted(caller, &target)?;
     if intercepts(conn, caller, &target) {
         return Ok(Opening::Read(target));

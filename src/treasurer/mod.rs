@@ -9,6 +9,7 @@ mod hook;
 mod outcome;
 mod redirects;
 mod risk;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +21,13 @@ pub use ask::{Ask, KeyBuilder};
 pub use hook::{Hook, Said};
 pub use outcome::{Answered, judge};
 pub use redirects::Redirects;
+pub use sessions::{Session, SessionError, Sessions, Wanted};
 
 use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
 use crate::metrics::{Metrics, Stage};
 use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, By, Decision, Input, Policy, Question, Refusal, RuleId, Violation};
+use crate::policy::{Approval, By, Decision, Input, Policy, Question, Refusal, RuleId, Scope, Span, View as _, Violation};
 use crate::protocol;
 use crate::signer::{SignError, Signer};
 use crate::stops::Stops;
@@ -48,6 +50,7 @@ pub struct Treasurer {
     approvals: Arc<Approvals>,
     guard: Option<Guard>,
     hook: Option<Arc<dyn Hook>>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 /// A purchase with a credential that is ready to be presented.
@@ -85,7 +88,7 @@ impl Treasurer {
         approvals: Arc<Approvals>,
     ) -> Self {
         let redirects = Redirects::default();
-        Self { policy, ledger, signer, metrics, redirects, sign_deadline, approvals, guard: None, hook: None }
+        Self { policy, ledger, signer, metrics, redirects, sign_deadline, approvals, guard: None, hook: None, sessions: None }
     }
 
     /// Questions to people.
@@ -98,6 +101,12 @@ impl Treasurer {
     pub fn with_stops(self, stops: Arc<Stops>) -> Self {
         let guard = Some(Guard::new(stops, self.metrics.clone()));
         Self { guard, ..self }
+    }
+
+    /// With the register of sessions: who may pay under which name, and how much (M2.4).
+    #[must_use]
+    pub fn with_sessions(self, sessions: Arc<Sessions>) -> Self {
+        Self { sessions: Some(sessions), ..self }
     }
 
     /// With a way to the operator's own program; a policy that names one refuses everything without it.
@@ -176,6 +185,7 @@ impl Treasurer {
 
     /// A new purchase.
     async fn buy(&self, ask: &Ask, challenge: &Challenge, payer: Payer, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+        self.enter_session(ask).await?;
         let mut id = PurchaseId::from_bytes(rand::random());
         let mut yes: Option<Yes> = None;
         let mut tries = 0;
@@ -300,9 +310,40 @@ impl Treasurer {
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
         };
-        let decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
+        let mut decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
         self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
+        decision.verdict = decision.verdict.and_then(|approval| self.in_session(ask, &policy, approval, now));
         decision
+    }
+
+    /// The first payment under a name that the agent chose opens that session, and waits for the disk (M2.4).
+    async fn enter_session(&self, ask: &Ask) -> Result<(), Refusal> {
+        let Some(sessions) = self.sessions.clone() else { return Ok(()) };
+        let Some(rules) = self.policy.load().sessions(&ask.agent).cloned() else { return Ok(()) };
+        let (agent, name, now) = (ask.agent.clone(), ask.session.clone(), self.now().now);
+        let entering = tokio::task::spawn_blocking(move || sessions.enter(&agent, name.as_ref(), Some(&rules), now));
+        entering.await.unwrap_or(Err(Reason::Internal)).map_err(Refusal::because)
+    }
+
+    /// Whether the session may still pay, and whether this fits its own limit; the ledger looks again when it holds the amount.
+    fn in_session(&self, ask: &Ask, policy: &Policy, approval: Approval, now: Timestamp) -> Result<Approval, Refusal> {
+        let Some(sessions) = &self.sessions else { return Ok(approval) };
+        let max = sessions.check(&ask.agent, ask.session.as_ref(), policy.sessions(&ask.agent), now).map_err(Refusal::because)?;
+        let (Some(max), Some(session)) = (max, &ask.session) else { return Ok(approval) };
+        let spent = self.ledger.read(|books| books.spent(&Scope::Session(ask.agent.clone(), session.clone()), Span::ALL));
+        let price = approval.offer().price;
+        let more = price.saturating_sub(approval.held()).max(MicroUsd::ZERO);
+        if spent.checked_add(more).is_some_and(|sum| sum <= max) {
+            return Ok(approval.within_session(max));
+        }
+        let violation = Violation {
+            rule: Some(RuleId("session.max".into())),
+            amount: Some(price),
+            limit: Some(max),
+            remaining: Some(max.saturating_sub(spent).max(MicroUsd::ZERO)),
+            ..Violation::new(Reason::CapSession)
+        };
+        Err(Refusal { violations: vec![violation], ticket: None })
     }
 
     /// Asks people and waits as long as the policy says.

@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["payment", "spelling"]),
     ("ledger", &["failpoint", "policy", "payment"]),
     ("signer", &["clock", "crew", "custody", "failpoint", "ledger", "metrics", "mpc", "payment", "wire"]),
-    ("treasurer", &["clock", "failpoint", "ledger", "metrics", "payment", "policy", "protocol", "signer", "stops"]),
+    ("treasurer", &["clock", "failpoint", "journal", "ledger", "metrics", "payment", "policy", "protocol", "signer", "stops"]),
     (
         "proxy",
         &[
@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "treasurer",
         ],
     ),
-    ("admin", &["config", "metrics", "net"]),
+    ("admin", &["config", "metrics", "net", "payment"]),
     ("agents", &["config", "payment"]),
     ("ceremony", &["clock", "custody", "failpoint", "mpc", "payment", "wire"]),
     ("clock", &["ledger", "payment"]),
@@ -41,8 +41,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mpc", &["payment"]),
     ("spelling", &[]),
     ("failpoint", &[]),
+    ("journal", &[]),
     ("metrics", &["payment"]),
     ("net", &[]),
+    ("notify", &["clock", "net"]),
     ("wire", &["clock", "mpc", "payment"]),
     ("reload", &["admin", "agents", "metrics", "payment", "policy"]),
     ("state", &["config"]),

@@ -47,6 +47,7 @@ mod proxy_upstream;
 mod risk;
 #[cfg(feature = "failpoints")]
 mod secrets;
+mod sessions;
 mod smuggling;
 mod spill;
 mod stops;

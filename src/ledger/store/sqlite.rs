@@ -166,7 +166,8 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
         books.pin_first(key, Payee(column(r, "payee", |b: [u8; 20]| Some(b.into()))?));
         Ok(())
     })?;
-    let first = "SELECT min(num) AS num, agent, entry, host, method, at, held FROM purchases WHERE consumed = 1 AND at < ?1 GROUP BY 2, 3, 4, 5";
+    let first =
+        "SELECT min(num) AS num, agent, entry, host, method, at, held FROM purchases WHERE consumed = 1 AND at < ?1 GROUP BY 2, 3, 4, 5";
     let recent = "SELECT num, agent, entry, host, method, at, held FROM purchases WHERE consumed = 1 AND at >= ?1 ORDER BY num";
     for sql in [first, recent] {
         rows(conn, sql, [last.millis() - REACH_MS], |r| {
