@@ -113,7 +113,7 @@ impl App {
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = Epochs::default();
         let told = epochs.clone();
-        let policy = hot.policy(&config.policy, &metrics, move |policy| told.loaded(policy.epoch()))?;
+        let policy = hot.policy(&config.policy, &metrics, move |policy| told.loaded(policy))?;
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
         let parts = Parts { policy: policy.clone(), tokens, metrics: metrics.clone(), money: money.handle().clone() };

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method};
 use tollpass::ledger::Ledger;
 use tollpass::payment::{AgentId, Challenge, MicroUsd, Payer, Timestamp};
-use tollpass::policy::{Approval, Decision, Host, Input, Policy, Source, View};
+use tollpass::policy::{Approval, Context, Decision, Host, Input, Policy, Source, View};
 use tollpass::protocol;
 
 /// Five caps and a rate for the agent, twenty allow entries of which the last one matches.
@@ -56,6 +56,8 @@ impl Judge {
             path: "/v2/data",
             payer: Payer("0x1111111111111111111111111111111111111111".parse().unwrap()),
             now,
+            context: &Context::default(),
+            granted: &[],
             held: MicroUsd::ZERO,
             bound_to: None,
         };

@@ -93,16 +93,16 @@ pub(super) struct Epochs(Arc<Mutex<Option<Ledger>>>);
 
 impl Epochs {
     /// A policy took effect.
-    pub(super) fn loaded(&self, epoch: u64) {
+    pub(super) fn loaded(&self, policy: &Policy) {
         if let Some(ledger) = &*lock(&self.0) {
-            ledger.set_epoch(epoch);
+            ledger.follow(policy);
         }
     }
 
     /// Under the lock: a policy that takes effect at this moment is read here, or told after it.
     fn attach(&self, ledger: &Ledger, policy: &ArcSwap<Policy>) {
         let mut attached = lock(&self.0);
-        ledger.set_epoch(policy.load().epoch());
+        ledger.follow(&policy.load());
         *attached = Some(ledger.clone());
     }
 

@@ -15,7 +15,7 @@ use crate::payment::{
     AgentId, Amount, Asset, AssetTable, ChainId, Challenge, Flow, MicroUsd, Offer, Payee, Payer, ProtocolId, Scheme, SessionName,
     Timestamp, TransferMethod, WireEntry, parse_address,
 };
-use crate::policy::{Explanation, Host, Input, Policy, RuleId, Scope, Span, View};
+use crate::policy::{Explanation, History, Host, Input, Policy, RuleId, Scope, Span, Standing, View};
 use crate::reload::read_policy_sources;
 
 /// Arguments of `policy explain`.
@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
     let path = args.policy.clone().or_else(|| config.as_ref().map(|c| c.policy.clone())).unwrap_or_else(|| "policies".into());
     let sources = read_policy_sources(&path).map_err(|e| Failure::Config(format!("{}: cannot be read: {e}", path.display())))?;
     let policy = Policy::parse(&sources, 1).map_err(|e| Failure::Config(e.to_string()))?;
-    let books = Recorded(config.as_ref().map(recorded).transpose()?.flatten().unwrap_or_default());
+    let books = Recorded(config.as_ref().map(recorded).transpose()?.flatten().unwrap_or_default(), Standing::default());
     let explanation = explain(args, &policy, &books)?;
     if args.json {
         return print_json(out, &explanation.to_json());
@@ -120,6 +120,8 @@ pub(super) fn explain(args: &Args, policy: &Policy, books: &dyn View) -> Result<
         path: args.url.path(),
         payer: Payer(PAYER),
         now: args.at.map_or_else(|| clock::read().wall, |at| Timestamp::from_millis(at.as_millisecond())),
+        context: &crate::policy::Context::default(),
+        granted: &[],
         held: MicroUsd::ZERO,
         bound_to: None,
     };
@@ -170,13 +172,19 @@ fn recorded_challenge(file: &Path, assets: &AssetTable) -> Result<Challenge, Fai
 }
 
 /// The books as the list of purchases tells them: each counts in the period it was first held in.
-pub(super) struct Recorded(pub(super) Vec<Purchase>);
+pub(super) struct Recorded(pub(super) Vec<Purchase>, Standing);
 
 impl Recorded {
     fn of<'a>(&'a self, scope: &'a Scope, span: Span) -> impl Iterator<Item = &'a Purchase> {
         let mine = move |p: &&Purchase| match scope {
             Scope::Agent(agent) => p.agent == *agent,
             Scope::Entry(agent, entry) => p.agent == *agent && p.entry == *entry,
+            Scope::Host(agent, host) => p.agent == *agent && p.host == **host,
+            Scope::AgentPayee(agent, payee) => p.agent == *agent && p.payee == *payee,
+            Scope::Session(agent, session) => p.agent == *agent && p.session.as_ref() == Some(session),
+            Scope::Shared(members, customer) => {
+                members.contains(&p.agent) && customer.as_deref().is_none_or(|c| c == p.customer.as_deref().unwrap_or_default())
+            }
             Scope::Wallet(payer) => p.payer == *payer,
             Scope::Payee(payee) => p.payee == *payee,
             Scope::Identity(name) => p.cosigned.as_ref().is_some_and(|c| c.identity == *name),
@@ -200,6 +208,14 @@ impl View for Recorded {
         let mut made: Vec<Timestamp> = self.of(scope, span).map(|p| p.at).collect();
         made.sort_unstable();
         made.get(usize::try_from(n).ok()?).copied()
+    }
+
+    fn history(&self, _: &AgentId, _: &RuleId, _: &Host, _: &Method, _: Timestamp) -> History {
+        History::default()
+    }
+
+    fn standing(&self) -> &Standing {
+        &self.1
     }
 
     fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address> {

@@ -281,7 +281,7 @@ mod books {
     use super::super::ledger::{ShowArgs, show};
     use crate::ledger::{Likeness, Purchase, PurchaseState};
     use crate::payment::{ChainId, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, Timestamp, WireEntry};
-    use crate::policy::{Host, RepeatRules, RuleId, Scope, Span, View as _};
+    use crate::policy::{Host, RepeatRules, RuleId, Scope, Span, Standing, View as _};
     use alloy_primitives::{Address, U256};
 
     fn purchase(n: u8, agent: &str, state: PurchaseState) -> Purchase {
@@ -354,7 +354,7 @@ mod books {
 
     #[test]
     fn the_recorded_purchases_are_books_for_explain() {
-        let books = Recorded(all());
+        let books = Recorded(all(), Standing::default());
         let (a, entry) = ("a".parse().unwrap(), RuleId("bureau".into()));
         let span = |from, until| Span { from: Timestamp::from_secs(from), until: Timestamp::from_secs(until) };
         let scope = Scope::Agent("a".parse().unwrap());

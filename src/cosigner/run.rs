@@ -97,7 +97,7 @@ impl Cosigner {
         let store = Arc::new(Store::open(&config.private())?);
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = ledger.clone();
-        let policy = hot.cosigner_policy(&config.policy, &metrics, move |policy| epochs.set_epoch(policy.epoch()))?;
+        let policy = hot.cosigner_policy(&config.policy, &metrics, move |policy| epochs.follow(policy))?;
         let runtime = Builder::new_multi_thread().thread_name("cosigner").enable_all().build()?;
         let world =
             World { policy: Arc::clone(&policy), custody: Arc::clone(&custody), store: Arc::clone(&store), metrics: Arc::clone(&metrics) };

@@ -4,77 +4,19 @@
 //! and its allow entry, and on a co-signer also under its wallet, payee and identity (S4); a release credits only the period of the hold (M2.1); commitments are counted and never refunded
 //! (M2.5). Which purchases an identical request may take over is [`Index`]'s part (M1.1).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use alloy_primitives::Address;
 
 use super::Purchase;
-use super::counters::{Instants, LiveTotal, Money};
+use super::counters::{Instants, LiveTotal, Money, quarter};
+use super::history::{self, Histories};
 use super::index::Index;
+use super::posting::{By, Kind, Posting, Tags, own, scopes};
+use super::shared::Shares;
 use crate::payment::{AgentId, ChainId, MicroUsd, Payee, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, Check, Cosigned, Host, Limit, RuleId, Scope, Span, View, Violation};
-
-/// Why a posting was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A new purchase: one commitment.
-    Hold,
-    /// A re-signature above what was held.
-    Raise,
-    /// Money back, in the period of what it gives back.
-    Release,
-}
-
-/// One line of the account: `micro` micro-USD in the period of `at`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Posting {
-    pub(super) agent: AgentId,
-    pub(super) entry: RuleId,
-    pub(super) at: Timestamp,
-    pub(super) micro: i64,
-    pub(super) kind: Kind,
-    pub(super) by: Option<Arc<By>>,
-}
-
-/// The further counters of a posting on a co-signer (S4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct By {
-    pub(super) wallet: Payer,
-    pub(super) payee: Payee,
-    pub(super) identity: Arc<str>,
-    pub(super) unverified: bool,
-}
-
-impl By {
-    /// Of an approval for `wallet`; `None` on a proxy.
-    pub(super) fn of(approval: &Approval, wallet: Payer) -> Option<Arc<Self>> {
-        let Cosigned { identity, unverified, .. } = approval.cosigned()?;
-        let (payee, identity, unverified) = (approval.offer().payee, Arc::clone(identity), *unverified);
-        Some(Arc::new(Self { wallet, payee, identity, unverified }))
-    }
-
-    fn scopes(&self) -> impl Iterator<Item = Scope> {
-        let three = [Scope::Wallet(self.wallet), Scope::Payee(self.payee), Scope::Identity(Arc::clone(&self.identity))];
-        three.into_iter().chain(self.unverified.then_some(Scope::Unverified))
-    }
-}
-
-impl Posting {
-    /// The counters a posting is summed in.
-    fn scopes(&self) -> impl Iterator<Item = Scope> {
-        scopes(&self.agent, &self.entry).into_iter().chain(self.by.iter().flat_map(|by| by.scopes()))
-    }
-
-    /// The same money back, in the same period.
-    fn released(&self) -> Self {
-        Self { micro: -self.micro, kind: Kind::Release, ..self.clone() }
-    }
-}
-
-fn scopes(agent: &AgentId, entry: &RuleId) -> [Scope; 2] {
-    [Scope::Agent(agent.clone()), Scope::Entry(agent.clone(), entry.clone())]
-}
+use crate::policy::{Approval, Check, History, Host, Limit, Members, RuleId, Scope, Span, Standing, View, Violation};
 
 /// What a pin is found by (M3.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,9 +33,14 @@ pub struct Books {
     epoch: u64,
     money: HashMap<Scope, Money>,
     instants: HashMap<Scope, Instants>,
+    shares: Shares,
+    /// Quarters in which people let a limit be exceeded, by counter (M3.7).
+    granted: HashMap<Scope, BTreeSet<i64>>,
     pins: HashMap<PinKey, Payee>,
+    histories: Histories,
     index: Index,
     live: LiveTotal,
+    standing: Arc<Standing>,
     tickets: HashMap<[u8; 16], PurchaseId>,
 }
 
@@ -125,8 +72,31 @@ impl Books {
         self.epoch
     }
 
-    pub(super) const fn set_epoch(&mut self, epoch: u64) {
+    /// Follows another policy: its epoch, and the lists of agents whose payments it counts together (M2.2).
+    pub(super) fn follow(&mut self, epoch: u64, lists: impl IntoIterator<Item = Members>) {
         self.epoch = epoch;
+        self.shares.follow(lists, &mut self.money);
+    }
+
+    /// What remains of `limit`: below zero only where people let it be exceeded in this period, else zero (M3.7).
+    pub fn remaining(&self, scope: &Scope, span: Span, limit: MicroUsd) -> MicroUsd {
+        let left = limit.saturating_sub(self.spent(scope, span));
+        let granted = || {
+            let (from, until) = (quarter(span.from), quarter(span.until));
+            self.granted.get(scope).is_some_and(|quarters| from <= until && quarters.range(from..=until).next().is_some())
+        };
+        if left < MicroUsd::ZERO && !granted() { MicroUsd::ZERO } else { left }
+    }
+
+    /// What is stopped from now on; checked again when an amount is held (M2.2).
+    pub(super) fn set_standing(&mut self, standing: Arc<Standing>) {
+        self.standing = standing;
+    }
+
+    /// The gate that is closed for this purchase now, on a proxy (M2.2: a commit looks again).
+    pub(super) fn closed(&self, purchase: &Purchase) -> Option<Reason> {
+        let host = purchase.cosigned.is_none().then(|| Host::parse(&purchase.host).ok()).flatten()?;
+        self.standing.closed(&purchase.agent, &host)
     }
 
     pub(super) const fn index(&mut self) -> &mut Index {
@@ -135,9 +105,11 @@ impl Books {
 
     /// Compares an approval with the counters as they are now (M2.5). `held` is what a purchase that is signed again holds.
     pub(super) fn examine(&self, approval: &Approval, payer: Payer, held: Option<&Purchase>, at: Timestamp) -> Result<(), Stale> {
-        let further = By::of(approval, payer);
-        let own: Vec<Scope> =
-            scopes(approval.agent(), approval.entry()).into_iter().chain(further.iter().flat_map(|by| by.scopes())).collect();
+        if let Some(reason) = approval.host().and_then(|host| self.standing.closed(approval.agent(), host)) {
+            return Err(Some(Violation::new(reason)));
+        }
+        let (tags, by) = (Tags::of(approval), By::of(approval, payer));
+        let own = scopes(approval.agent(), approval.entry(), tags.as_deref(), by.as_deref(), &self.shares);
         let signed = held;
         let held = held.map(|p| p.held);
         let known = |scope: &Scope| own.contains(scope);
@@ -156,6 +128,23 @@ impl Books {
         self.examine_live(approval, signed, at)?;
         let full = |scope| self.money.get(scope).is_some_and(|m| !m.has_room(more.micro()));
         if own.iter().any(full) { Err(Some(Violation::new(Reason::AmountTooLarge))) } else { Ok(()) }
+    }
+
+    /// Compares, and posts to every counter, all or nothing: between the two nothing else may happen (M2.5).
+    pub(super) fn hold(&mut self, approval: &Approval, payer: Payer, id: &PurchaseId, at: Timestamp) -> Result<Posting, Stale> {
+        self.examine(approval, payer, None, at)?;
+        let posting = Posting {
+            agent: approval.agent().clone(),
+            entry: approval.entry().clone(),
+            at,
+            micro: approval.offer().price.max(MicroUsd::ZERO).micro(),
+            kind: Kind::Hold,
+            tags: Tags::of(approval),
+            by: By::of(approval, payer),
+        };
+        self.post(&posting);
+        self.enter_live_as(approval, id, posting.micro);
+        Ok(posting)
     }
 
     /// What may still be used, with this payment, stays under its bound; and a ticket stays with its purchase.
@@ -251,33 +240,41 @@ impl Books {
         if posting.kind == Kind::Hold {
             self.restore_instant(&posting.agent, &posting.entry, posting.at);
         }
-        for scope in posting.scopes() {
-            self.money.entry(scope).or_default().post(posting.at, posting.micro);
+        self.sum(posting, posting.micro);
+    }
+
+    fn sum(&mut self, posting: &Posting, micro: i64) {
+        for scope in posting.scopes(&self.shares) {
+            if posting.granted() {
+                self.granted.entry(scope.clone()).or_default().insert(quarter(posting.at));
+            }
+            self.money.entry(scope).or_default().post(posting.at, micro);
         }
     }
 
     /// Takes a posting out as if it had never been: only before it was durable.
     pub(super) fn unpost(&mut self, posting: &Posting) {
         if posting.kind == Kind::Hold {
-            for scope in scopes(&posting.agent, &posting.entry) {
+            for scope in own(&posting.agent, &posting.entry) {
                 self.instants.entry(scope).or_default().remove(posting.at);
             }
         }
-        for scope in posting.scopes() {
-            self.money.entry(scope).or_default().post(posting.at, -posting.micro);
-        }
+        self.sum(posting, -posting.micro);
     }
 
-    /// Adds a whole quarter's sum of one agent and entry, read back from the store.
+    /// Adds the sum of many postings of the same counters, read back from the store.
     pub(super) fn restore_sum(&mut self, posting: &Posting) {
-        for scope in posting.scopes() {
-            self.money.entry(scope).or_default().post(posting.at, posting.micro);
-        }
+        self.sum(posting, posting.micro);
+    }
+
+    /// Adds a consumed purchase, read back from the store.
+    pub(super) fn restore_history(&mut self, key: history::Key, at: Timestamp, price: MicroUsd) {
+        self.histories.add(key, at, price);
     }
 
     /// Counts a commitment, new or read back from the store. Rates are of agents only.
     pub(super) fn restore_instant(&mut self, agent: &AgentId, entry: &RuleId, at: Timestamp) {
-        for scope in scopes(agent, entry) {
+        for scope in own(agent, entry) {
             self.instants.entry(scope).or_default().add(at);
         }
     }
@@ -327,6 +324,8 @@ impl Books {
         let mut live = self.index.remove(id)?;
         Arc::make_mut(&mut live.purchase).consumed = true;
         let p = &live.purchase;
+        let past = history::Key { agent: p.agent.clone(), entry: p.entry.clone(), host: p.host.clone(), method: p.method.clone() };
+        self.histories.add(past, p.at, p.held);
         let key = PinKey { agent: p.agent.clone(), entry: p.entry.clone(), host: p.host.clone(), chain: p.asset.chain };
         let pin = self.pin_first(key.clone(), p.payee).then_some(key);
         Some((live.num, live.purchase, pin))
@@ -343,6 +342,15 @@ impl View for Books {
 
     fn commitments(&self, scope: &Scope, span: Span) -> u32 {
         self.instants.get(scope).map_or(0, |i| u32::try_from(i.within(span)).unwrap_or(u32::MAX))
+    }
+
+    fn history(&self, agent: &AgentId, entry: &RuleId, host: &Host, method: &http::Method, now: Timestamp) -> History {
+        let (agent, entry) = (agent.clone(), entry.clone());
+        self.histories.of(&history::Key { agent, entry, host: host.to_string(), method: method.to_string() }, now)
+    }
+
+    fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {

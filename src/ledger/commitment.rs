@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::books::{By, Kind, Posting};
 use super::index::Live;
+use super::posting::{By, Kind, Posting, Tags};
 use super::store::{Answer, Change};
 use super::{Outcome, Purchase, PurchaseState, ReserveError, Shared, State, durable};
 use crate::payment::{AgentId, Asset, Authorization, MicroUsd, PurchaseId, SessionName, Signed, Timestamp};
@@ -106,8 +106,9 @@ impl Commitment {
         let mut after = Purchase::clone(&before);
         after.sign_again(approval, valid_after, at);
         let more = after.held.saturating_sub(before.held).micro();
-        let (agent, entry, by) = (after.agent.clone(), after.entry.clone(), By::of(approval, after.payer));
-        let posting = (more > 0).then_some(Posting { agent, entry, at, micro: more, kind: Kind::Raise, by });
+        let (agent, entry) = (after.agent.clone(), after.entry.clone());
+        let (tags, by) = (Tags::of(approval), By::of(approval, after.payer));
+        let posting = (more > 0).then_some(Posting { agent, entry, at, micro: more, kind: Kind::Raise, tags, by });
         books.leave_live(&before);
         books.enter_live(&after);
         posting.iter().for_each(|p| books.post(p));

@@ -12,8 +12,14 @@ pub(super) const QUARTER_MS: i64 = 900_000;
 /// How long an instant matters for a rate (M3.7: the longest is `per_hour`).
 pub(super) const RATE_MS: i64 = 3_600_000;
 
-/// Spans whose sums are kept at hand: hour, day, week, month and one of the period before.
-const REMEMBERED: usize = 6;
+/// How long a single minute matters: a rolling window is at most 30 days, and its last bucket half a day (M2.1).
+pub(super) const MINUTES_MS: i64 = 31 * 86_400_000;
+
+/// A minute: every bucket of a rolling window begins on a multiple of it.
+pub(super) const MINUTE_MS: i64 = 60_000;
+
+/// Spans whose sums are kept at hand: hour, day, week, month, one of the period before, and some that slide.
+const REMEMBERED: usize = 8;
 
 /// The quarter that `at` lies in.
 pub(super) const fn quarter(at: Timestamp) -> i64 {
@@ -25,20 +31,38 @@ pub(super) const fn quarter(at: Timestamp) -> i64 {
 pub(super) struct Money {
     total: i64,
     quarters: BTreeMap<i64, i64>,
+    /// The same of the last month, minute by minute, for windows that slide.
+    minutes: BTreeMap<i64, i64>,
     remembered: RefCell<VecDeque<(Span, i64)>>,
 }
 
 impl Money {
     /// Adds `micro` (negative for a release) to the period of `at`, and to no other (M2.1).
     pub(super) fn post(&mut self, at: Timestamp, micro: i64) {
-        let quarter = quarter(at);
         self.total = self.total.saturating_add(micro);
-        let sum = self.quarters.entry(quarter).or_default();
-        *sum = sum.saturating_add(micro);
+        add(&mut self.quarters, quarter(at), micro);
+        add(&mut self.minutes, at.millis().div_euclid(MINUTE_MS), micro);
+        self.forget();
         for (span, sum) in self.remembered.get_mut() {
-            if covers(*span, quarter) {
+            if if slides(*span) { span.contains(at) } else { covers(*span, quarter(at)) } {
                 *sum = sum.saturating_add(micro);
             }
+        }
+    }
+
+    /// Adds everything that was posted to `other`.
+    pub(super) fn add_all(&mut self, other: &Self) {
+        self.total = self.total.saturating_add(other.total);
+        other.quarters.iter().for_each(|(at, micro)| add(&mut self.quarters, *at, *micro));
+        other.minutes.iter().for_each(|(at, micro)| add(&mut self.minutes, *at, *micro));
+        self.forget();
+        self.remembered.get_mut().clear();
+    }
+
+    fn forget(&mut self) {
+        let Some((&newest, _)) = self.minutes.last_key_value() else { return };
+        while let Some(oldest) = self.minutes.first_entry().filter(|e| newest - e.key() > MINUTES_MS / MINUTE_MS) {
+            oldest.remove();
         }
     }
 
@@ -47,26 +71,42 @@ impl Money {
         self.total.checked_add(micro).is_some()
     }
 
-    /// What was posted within `span`. A span that does not begin and end on a quarter is widened to it: never too little.
+    /// What was posted within `span`. A span that does not begin and end on a quarter is widened to it: never too little; but one
+    /// that goes on for ever and begins on a minute is that of a sliding window and exact.
     pub(super) fn spent(&self, span: Span) -> i64 {
         let (Some((&first, _)), Some((&last, _))) = (self.quarters.first_key_value(), self.quarters.last_key_value()) else {
             return 0;
         };
-        if covers(span, first) && covers(span, last) {
+        if !slides(span) && covers(span, first) && covers(span, last) {
             return self.total;
         }
         let mut remembered = self.remembered.borrow_mut();
         if let Some((_, sum)) = remembered.iter().find(|(s, _)| *s == span) {
             return *sum;
         }
-        let (from, until) = quarters(span);
-        let sum = if from < until { self.quarters.range(from..until).map(|(_, v)| v).sum() } else { 0 };
+        let sum = if slides(span) {
+            self.minutes.range(span.from.millis().div_euclid(MINUTE_MS)..).map(|(_, v)| v).sum()
+        } else {
+            let (from, until) = quarters(span);
+            if from < until { self.quarters.range(from..until).map(|(_, v)| v).sum() } else { 0 }
+        };
         if remembered.len() == REMEMBERED {
             remembered.pop_front();
         }
         remembered.push_back((span, sum));
         sum
     }
+}
+
+fn add(sums: &mut BTreeMap<i64, i64>, at: i64, micro: i64) {
+    let sum = sums.entry(at).or_default();
+    *sum = sum.saturating_add(micro);
+}
+
+/// A span of a sliding window: without an end, and from a minute that begins no quarter.
+const fn slides(span: Span) -> bool {
+    let from = span.from.millis();
+    span.until.millis() == i64::MAX && from.rem_euclid(QUARTER_MS) != 0 && from.rem_euclid(MINUTE_MS) == 0
 }
 
 /// The quarters `[from, until)` that `span` touches.
@@ -198,6 +238,24 @@ mod tests {
         assert_eq!(instants.within(last_minute(119_999)), 2);
         instants.add(Timestamp::from_millis(RATE_MS));
         assert_eq!(instants.since(Timestamp::from_millis(i64::MIN)), 3, "the first is older than any rate");
+    }
+
+    #[test]
+    fn m2_1_a_sliding_span_is_exact_to_the_minute() {
+        let at = |minute: i64| Timestamp::from_millis(minute * MINUTE_MS);
+        let mut money = Money::default();
+        let since = |minute: i64| Span { from: at(minute), until: Timestamp::from_millis(i64::MAX) };
+        [(0, 1), (16, 2), (17, 4), (31, 8)].into_iter().for_each(|(minute, micro)| money.post(at(minute).plus_millis(59_999), micro));
+        assert_eq!([0, 1, 16, 17, 18, 31, 32].map(|m| money.spent(since(m))), [15, 14, 14, 12, 8, 8, 0]);
+        money.post(at(17), -4);
+        assert_eq!([0, 1, 16, 17, 18].map(|m| money.spent(since(m))), [11, 10, 10, 8, 8]);
+        let mut sum = Money::default();
+        sum.add_all(&money);
+        sum.add_all(&money);
+        assert_eq!((sum.spent(since(16)), sum.spent(Span::ALL)), (20, 22));
+        money.post(at(60 * 24 * 40), 16);
+        assert_eq!(money.spent(since(60 * 24 * 10 + 1)), 16, "a month later only the new one is left");
+        assert_eq!(money.spent(Span::ALL), 27);
     }
 
     proptest! {

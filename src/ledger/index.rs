@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::books::Posting;
+use super::posting::Posting;
 use super::{Likeness, Purchase, PurchaseState};
 use crate::payment::{MicroUsd, PurchaseId, RequestKey, Timestamp};
 

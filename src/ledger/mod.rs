@@ -8,10 +8,13 @@ mod books;
 mod clock;
 mod commitment;
 mod counters;
+mod history;
 mod index;
 mod lock;
+mod posting;
 mod purchase;
 mod reservation;
+mod shared;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -34,7 +37,7 @@ pub use purchase::{Likeness, Outcome, Purchase, PurchaseState};
 pub use reservation::Reservation;
 
 use crate::payment::{MicroUsd, Payer, PurchaseId, RequestKey, Timestamp};
-use crate::policy::{Approval, Violation};
+use crate::policy::{Approval, Policy, Standing, Violation};
 
 /// How to open a ledger.
 #[derive(Clone, Debug)]
@@ -219,9 +222,20 @@ impl Ledger {
         f(&self.shared.state().books)
     }
 
-    /// From now on only approvals of this policy epoch are held (M2.2).
-    pub fn set_epoch(&self, epoch: u64) {
-        self.shared.state().books.set_epoch(epoch);
+    /// From now on only approvals of this policy are held, and the lists of agents that it counts together are counted (M2.2).
+    pub fn follow(&self, policy: &Policy) {
+        self.shared.state().books.follow(policy.epoch(), policy.members());
+    }
+
+    /// [`Self::follow`] of a policy without lists.
+    #[cfg(test)]
+    pub(crate) fn set_epoch(&self, epoch: u64) {
+        self.shared.state().books.follow(epoch, []);
+    }
+
+    /// What is stopped from now on: decisions and holds see it at once (M2.2).
+    pub fn set_standing(&self, standing: Arc<Standing>) {
+        self.shared.state().books.set_standing(standing);
     }
 
     /// Finds an orphan of `key` and makes it ours, one to one; most equal headers first, then the oldest (M1.1).

@@ -87,6 +87,8 @@ pub struct Purchase {
     pub agent: AgentId,
     /// Its session.
     pub session: Option<SessionName>,
+    /// The customer it is for, from the request's context.
+    pub customer: Option<Arc<str>>,
     /// The allow entry.
     pub entry: RuleId,
     /// Seller's host.
@@ -156,6 +158,7 @@ impl Purchase {
             key: new.key,
             agent: approval.agent().clone(),
             session: approval.session().cloned(),
+            customer: approval.customer().cloned(),
             entry: approval.entry().clone(),
             // As `View::pin` asks for it.
             host: Host::parse(&new.host).map_or(new.host, |host| host.to_string()),

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::books::{By, Kind, Posting};
 use super::index::Live;
+use super::posting::Posting;
 use super::store::{Answer, Change};
 use super::{Commitment, NewPurchase, Purchase, ReserveError, Shared, State, durable};
-use crate::payment::{MicroUsd, Reason, Timestamp};
+use crate::payment::{Reason, Timestamp};
 use crate::policy::{Approval, Violation};
 
 /// An amount held in memory. Dropping it gives the amount back: nothing was written, nothing signed.
@@ -42,13 +42,7 @@ impl Reservation {
                 return Err(ReserveError::ClockUnsure);
             }
             let at = clock.record(now);
-            books.examine(approval, new.payer, None, at).map_err(ReserveError::Stale)?;
-            let (agent, entry) = (approval.agent().clone(), approval.entry().clone());
-            let (micro, by) = (offer.price.max(MicroUsd::ZERO).micro(), By::of(approval, new.payer));
-            let posting = Posting { agent, entry, at, micro, kind: Kind::Hold, by };
-            books.post(&posting);
-            books.enter_live_as(approval, &new.id, posting.micro);
-            posting
+            books.hold(approval, new.payer, &new.id, at).map_err(ReserveError::Stale)?
         };
         // Outside the lock: the digest takes longer than the sums.
         let purchase = Arc::new(Purchase::intent(approval, new, posting.at));
@@ -73,6 +67,9 @@ impl Reservation {
     fn submit(mut self) -> Result<(Commitment, Answer), ReserveError> {
         let mut state = self.shared.state();
         let books = &mut state.books;
+        if let Some(reason) = self.held.as_ref().and_then(|h| books.closed(&h.purchase)) {
+            return Err(ReserveError::Stale(Some(Violation::new(reason))));
+        }
         let Some(held) = self.held.take_if(|h| h.epoch >= books.epoch() && books.purchase(&h.purchase.id).is_none()) else {
             return Err(ReserveError::Stale(None));
         };

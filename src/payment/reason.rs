@@ -57,6 +57,18 @@ reasons! {
     LedgerHandover = "ledger_handover", Soon;
     /// The clock jumped; an operator or the co-signer has to confirm the time.
     ClockUnsure = "clock_unsure", Soon;
+    /// The kill switch is on: nothing is paid for anybody until a person turns it off.
+    Killed = "killed", No;
+    /// This agent is frozen; a person has to look at it and unfreeze it.
+    AgentFrozen = "agent_frozen", No;
+    /// This host is frozen: nobody pays it until a person unfreezes it.
+    HostFrozen = "host_frozen", No;
+    /// The agent pays only within a session that an operator opened, and this request names none.
+    SessionRequired = "session_required", No;
+    /// No open session has this name: it has ended, or was never opened.
+    SessionUnknown = "session_unknown", No;
+    /// As many sessions as the policy allows are open already.
+    SessionLimit = "session_limit", Soon;
     /// No policy names this agent.
     UnknownAgent = "unknown_agent", No;
     /// Only requests whose answer carries the thing bought are paid, so never HEAD, OPTIONS, TRACE or CONNECT.
@@ -125,6 +137,34 @@ reasons! {
     CapMonth = "cap_month", AtReset;
     /// The cap for all time would be exceeded.
     CapTotal = "cap_total", No;
+    /// The cap over the last hours would be exceeded.
+    CapRolling = "cap_rolling", AtReset;
+    /// The agent's daily cap for this host would be exceeded.
+    CapHost = "cap_host", AtReset;
+    /// The agent's daily cap for this payee would be exceeded.
+    CapAgentPayee = "cap_agent_payee", AtReset;
+    /// The session's money is used up.
+    CapSession = "cap_session", No;
+    /// A budget shared by several agents would be exceeded.
+    BudgetExceeded = "budget_exceeded", AtReset;
+    /// It is outside the hours in which this agent may pay.
+    OutsideHours = "outside_hours", AtReset;
+    /// A rule of the policy denies this payment.
+    RuleDenied = "rule_denied", No;
+    /// A rule of the policy cannot be evaluated for this request, so it denies.
+    RuleError = "rule_error", No;
+    /// A person has to approve this payment; asking again after that gets the answer.
+    ApprovalRequired = "approval_required", Soon;
+    /// The people who were asked said no.
+    ApprovalDenied = "approval_denied", No;
+    /// Nobody said yes in time.
+    ApprovalTimeout = "approval_timeout", Soon;
+    /// The payee is on a list of payees that are never paid.
+    PayeeListed = "payee_listed", No;
+    /// The external decision hook says no.
+    HookDenied = "hook_denied", No;
+    /// The external decision hook did not answer in time or as agreed, so it counts as a no.
+    HookUnavailable = "hook_unavailable", Soon;
     /// Too many payments in the last minute or hour.
     RateLimited = "rate_limited", AtReset;
     /// Too many payments compete for the same budget; nothing was held.

@@ -1,9 +1,9 @@
 //! `caps` and `rate`: reading, order (M3.5), and narrowing of a group's limits by its members (M3.7: effective = the smaller).
 
-use super::read::{Report, count, fields, money};
+use super::read::{Report, count, duration_text, fields, money, named, shown};
 use super::rule::{Cap, Limits, PaymentCap, Rate};
 use super::yaml::{Node, Pos};
-use super::{RuleId, Scope, Window};
+use super::{Period, RuleId, Scope, Window};
 use crate::payment::MicroUsd;
 
 /// A value and where it was written.
@@ -14,6 +14,10 @@ type At<T> = Option<(T, Pos)>;
 pub(super) struct Caps {
     pub(super) per_payment: At<MicroUsd>,
     windows: [At<MicroUsd>; Window::ALL.len()],
+    /// Sliding windows by their hours, the shortest first.
+    rolling: Vec<(u32, MicroUsd, Pos)>,
+    per_host_day: At<MicroUsd>,
+    per_payee_day: At<MicroUsd>,
     /// Something here was reported as wrong, so what is missing may only be misspelt.
     pub(super) broken: bool,
 }
@@ -24,21 +28,57 @@ pub(super) struct Rates([At<u32>; 2]);
 
 const RATES: [(&str, i64); 2] = [("per_minute", 60_000), ("per_hour", 3_600_000)];
 
-/// Reads a `caps` mapping and reports caps that stand in the wrong order.
-pub(super) fn caps(node: &Node, report: &mut Report) -> Caps {
-    let known = ["per_payment", "hour", "day", "week", "month", "total"];
+/// The longest rolling window, hours: minutes are kept for a little longer than that.
+const MAX_ROLLING_HOURS: u32 = 30 * 24;
+
+/// How many of [`KNOWN`], at its end, only an agent or a group of a proxy's policy has.
+const OF_AGENTS: usize = 2;
+const KNOWN: [&str; 9] = ["per_payment", "hour", "day", "week", "month", "total", "rolling", "per_host_day", "per_payee_day"];
+
+/// Reads a `caps` mapping and reports caps that stand in the wrong order. `agents` says that those on one host and one payee may
+/// stand here: a co-signer does not see the host, and an entry has hosts and payees of its own.
+pub(super) fn caps(node: &Node, agents: bool, report: &mut Report) -> Caps {
+    let known = if agents { &KNOWN[..] } else { &KNOWN[..KNOWN.len() - OF_AGENTS] };
     let before = report.errors.len();
     let mut caps = Caps { broken: true, ..Caps::default() };
-    let Some(map) = fields(node, "caps", &known, report) else { return caps };
+    let Some(map) = fields(node, "caps", known, report) else { return caps };
     let mut read = |key: &str| {
         let node = map.get(key)?;
         Some((money(node, &format!("caps.{key}"), report)?, node.at.clone()))
     };
     caps.per_payment = read("per_payment");
     caps.windows = Window::ALL.map(|w| read(w.as_str()));
+    if agents {
+        (caps.per_host_day, caps.per_payee_day) = (read("per_host_day"), read("per_payee_day"));
+    }
+    caps.rolling = map.get("rolling").map(|node| rolling(node, report)).unwrap_or_default();
     caps.broken = report.errors.len() > before;
     caps.check_order(report);
     caps
+}
+
+/// Reads `rolling: { 24h: 10 }`.
+fn rolling(node: &Node, report: &mut Report) -> Vec<(u32, MicroUsd, Pos)> {
+    let mut all: Vec<(u32, MicroUsd, Pos)> = Vec::new();
+    for pair in named(node, "caps.rolling", report) {
+        let hours = duration_text(&pair.key).ok().map(|d| d.as_secs()).filter(|s| s % 3600 == 0);
+        let hours = hours.and_then(|s| u32::try_from(s / 3600).ok()).filter(|h| (1..=MAX_ROLLING_HOURS).contains(h));
+        let Some(hours) = hours else {
+            let key = shown(&pair.key);
+            report.error(&pair.at, format!("caps.rolling: \"{key}\" is not a length: write whole hours or days up to 30d, such as `24h`"));
+            continue;
+        };
+        let Some(limit) = money(&pair.value, &format!("caps.rolling.{}", pair.key), report) else { continue };
+        match all.iter().find(|(h, ..)| *h == hours) {
+            Some((_, _, first)) => {
+                let line = first.line;
+                report.error(&pair.at, format!("caps.rolling: {hours} hours stand at line {line} already: keep one of them"));
+            }
+            None => all.push((hours, limit, pair.value.at.clone())),
+        }
+    }
+    all.sort_by_key(|(hours, ..)| *hours);
+    all
 }
 
 /// Reads a `rate` mapping.
@@ -63,7 +103,7 @@ impl Caps {
 
     /// True if some window but `total` is capped: what an agent that may pay must have (M3.7).
     pub(super) fn has_window(&self) -> bool {
-        self.windows[..Window::Total as usize].iter().any(Option::is_some)
+        self.windows[..Window::Total as usize].iter().any(Option::is_some) || !self.rolling.is_empty()
     }
 
     /// A cap above that of a period around it can never be reached. A week is not inside a month, so that is only a warning.
@@ -84,6 +124,28 @@ impl Caps {
                 report.error(at, format!("caps.{name} {small} is above caps.{window} {large}, so it could never be reached: lower it to {large} or less, or raise caps.{window}"));
             }
         }
+        if let (Some((small, at)), Some((hours, large, _))) =
+            (&self.per_payment, self.rolling.iter().find(|(_, large, _)| self.per_payment.as_ref().is_some_and(|(small, _)| small > large)))
+        {
+            report.error(at, format!("caps.per_payment {small} is above caps.rolling.{hours}h {large}, so it could never be reached: lower it to {large} or less, or raise caps.rolling.{hours}h"));
+        }
+        for (i, (hours, large, _)) in self.rolling.iter().enumerate() {
+            if let Some((short, small, at)) = self.rolling[..i].iter().find(|(_, small, _)| small > large) {
+                report.error(at, format!("caps.rolling.{short}h {small} is above caps.rolling.{hours}h {large}, so it could never be reached: lower it to {large} or less, or raise caps.rolling.{hours}h"));
+            }
+        }
+        for (name, cap) in [("per_host_day", &self.per_host_day), ("per_payee_day", &self.per_payee_day)] {
+            if let (Some((part, at)), Some((whole, _))) = (cap, self.get(Day))
+                && part > whole
+            {
+                report.warn(at, format!("caps.{name} {part} has no effect: caps.day is {whole}, and the smaller counts"));
+            }
+            if let (Some((one, at)), Some((part, _))) = (&self.per_payment, cap)
+                && one > part
+            {
+                report.error(at, format!("caps.per_payment {one} is above caps.{name} {part}, so it could never be reached: lower it to {part} or less, or raise caps.{name}"));
+            }
+        }
         if let (Some((week, at)), Some((month, _))) = (self.get(Week), self.get(Month))
             && week > month
         {
@@ -97,7 +159,18 @@ impl Caps {
             |name: &str, own: &At<MicroUsd>, outer: &At<MicroUsd>| narrower(&format!("caps.{name}"), own, outer, whose, report);
         let per_payment = narrow("per_payment", &self.per_payment, &outer.per_payment);
         let windows = Window::ALL.map(|w| narrow(w.as_str(), self.get(w), outer.get(w)));
-        Self { per_payment, windows, broken: self.broken || outer.broken }
+        let per_host_day = narrow("per_host_day", &self.per_host_day, &outer.per_host_day);
+        let per_payee_day = narrow("per_payee_day", &self.per_payee_day, &outer.per_payee_day);
+        let mut lengths: Vec<u32> = self.rolling.iter().chain(&outer.rolling).map(|(hours, ..)| *hours).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        let rolling = lengths.into_iter().filter_map(|hours| {
+            let of = |caps: &Self| caps.rolling.iter().find(|(h, ..)| *h == hours).map(|(_, limit, at)| (*limit, at.clone()));
+            let (limit, at) = narrow(&format!("rolling.{hours}h"), &of(self), &of(outer))?;
+            Some((hours, limit, at))
+        });
+        let rolling = rolling.collect();
+        Self { per_payment, windows, rolling, per_host_day, per_payee_day, broken: self.broken || outer.broken }
     }
 
     /// Says that an entry's `max` above the agent's own cap on one payment is without effect.
@@ -117,24 +190,32 @@ impl Caps {
     pub(super) fn named(&self, place: &str) -> (Option<PaymentCap>, Vec<Cap>) {
         let rule = |name: &str| RuleId(format!("{place}.{name}").into());
         let per_payment = self.per_payment.as_ref().map(|(limit, _)| PaymentCap { rule: rule("per_payment"), limit: *limit });
-        let cap = |window: Window| Some(Cap { rule: rule(window.as_str()), window, limit: self.get(window).as_ref()?.0 });
-        (per_payment, Window::ALL.into_iter().filter_map(cap).collect())
+        (per_payment, self.periods().map(|(period, limit)| Cap { rule: rule(&period.to_string()), period, limit }).collect())
+    }
+
+    /// Every window with a cap, the calendar's first.
+    fn periods(&self) -> impl Iterator<Item = (Period, MicroUsd)> {
+        let calendar = Window::ALL.into_iter().filter_map(|w| Some((Period::Calendar(w), self.get(w).as_ref()?.0)));
+        calendar.chain(self.rolling.iter().map(|(hours, limit, _)| (Period::Rolling(*hours), *limit)))
+    }
+
+    /// The caps on what goes to one host, and to one payee, per day.
+    pub(super) fn per_target(&self) -> [Option<PaymentCap>; 2] {
+        let cap = |name: &str, cap: &At<MicroUsd>| cap.as_ref().map(|(limit, _)| PaymentCap { rule: RuleId(name.into()), limit: *limit });
+        [cap("caps.per_host_day", &self.per_host_day), cap("caps.per_payee_day", &self.per_payee_day)]
     }
 
     /// Compiled for the counter `scope`; `prefix` goes before each rule's name.
     pub(super) fn compile(&self, scope: Scope, prefix: &str, rates: &Rates) -> Limits {
         let rule = |name: &str| RuleId(format!("{prefix}{name}").into());
         let per_payment = self.per_payment.as_ref().map(|(limit, _)| PaymentCap { rule: rule("caps.per_payment"), limit: *limit });
-        let cap = |window: Window| {
-            let limit = self.get(window).as_ref()?.0;
-            Some(Cap { rule: rule(&format!("caps.{}", window.as_str())), window, limit })
-        };
+        let cap = |(period, limit): (Period, MicroUsd)| Cap { rule: rule(&format!("caps.{period}")), period, limit };
         let rate = |((name, span_ms), limit): ((&str, i64), &At<u32>)| {
             Some(Rate { rule: rule(&format!("rate.{name}")), span_ms, limit: limit.as_ref()?.0 })
         };
         Limits {
             per_payment,
-            caps: Window::ALL.into_iter().filter_map(cap).collect(),
+            caps: self.periods().map(cap).collect(),
             rates: RATES.into_iter().zip(&rates.0).filter_map(rate).collect(),
             scope,
         }

@@ -101,7 +101,7 @@ pub(super) fn read(sections: &Sections<'_>, report: &mut Report) -> Cosigner {
     if let Some(map) = sections.caps.and_then(|node| fields(node, "caps", &["wallet", "payee", "identity"], report)) {
         for (key, whose) in [("wallet", Whose::Wallet), ("payee", Whose::Payee), ("identity", Whose::Identity)] {
             let Some(node) = map.get(key) else { continue };
-            let (per_payment, caps) = caps::caps(node, report).named(&format!("caps.{key}"));
+            let (per_payment, caps) = caps::caps(node, false, report).named(&format!("caps.{key}"));
             all.rings.push(Ring { whose, per_payment, caps });
         }
     }
@@ -135,7 +135,7 @@ fn unverified(node: &Node, report: &mut Report) -> Option<Ring> {
     }
     let rule = |name: &str| RuleId(format!("unverified.{name}").into());
     let per_payment = Some(PaymentCap { rule: rule("per_payment"), limit: per_payment? });
-    let caps = vec![Cap { rule: rule("day"), window: super::Window::Day, limit: day? }];
+    let caps = vec![Cap { rule: rule("day"), period: super::Period::Calendar(super::Window::Day), limit: day? }];
     Some(Ring { whose: Whose::Unverified, per_payment, caps })
 }
 

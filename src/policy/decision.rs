@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Scope, Span};
+use super::{Host, Scope, Span};
 use crate::payment::{AgentId, MicroUsd, Offer, Reason, SessionName, Timestamp};
 
 /// The id of an allow or deny entry, or the name of a cap such as `caps.day`.
@@ -22,6 +22,8 @@ impl fmt::Display for RuleId {
 pub struct Decision {
     /// Yes with proof, or no with every reason.
     pub verdict: Result<Approval, Refusal>,
+    /// What people can say yes to, if nothing but a question of theirs stands in the way; the verdict is a refusal then.
+    pub question: Option<Question>,
     /// What was looked at, offer by offer, for `policy explain` and the audit.
     pub considered: Vec<Considered>,
 }
@@ -35,8 +37,38 @@ pub struct Considered {
     pub entry: Option<RuleId>,
     /// Every limit that was compared, with its numbers.
     pub checks: Vec<CheckResult>,
-    /// Everything that speaks against it; empty = could be paid.
+    /// Everything that speaks against it.
     pub violations: Vec<Violation>,
+    /// What people would have to say yes to; empty, as `violations` is = could be paid.
+    pub asks: Vec<(AskFor, Violation)>,
+}
+
+/// A payment that policy lets people decide. Nothing is held for it (M2.6).
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What would be paid, priced by our own table.
+    pub offer: Offer,
+    /// The allow entry, or `unmatched`.
+    pub entry: RuleId,
+    /// Everything that has to be answered with yes (M3.4: asks are united).
+    pub asks: Vec<AskFor>,
+    /// How long the agent waits for an answer.
+    pub hold: Duration,
+    /// How long the ticket lives: the shortest of all groups that are asked.
+    pub timeout: Duration,
+}
+
+/// One reason to ask people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskFor {
+    /// Groups of which one has to reach its quorum.
+    pub any_of: Vec<Arc<str>>,
+    /// The rule that asks, or the budget that would be exceeded.
+    pub rule: RuleId,
+    /// Why.
+    pub reason: Reason,
+    /// True for a budget that this payment would exceed (M2.6).
+    pub exceeds: bool,
 }
 
 /// A compared limit.
@@ -100,6 +132,9 @@ impl Default for RepeatRules {
 pub struct Approval {
     pub(super) agent: AgentId,
     pub(super) session: Option<SessionName>,
+    pub(super) host: Option<Host>,
+    pub(super) customer: Option<Arc<str>>,
+    pub(super) granted: bool,
     pub(super) offer: Offer,
     pub(super) entry: RuleId,
     pub(super) lifetime: Duration,
@@ -142,6 +177,18 @@ impl Approval {
     /// The session, if the caller named one.
     pub const fn session(&self) -> Option<&SessionName> {
         self.session.as_ref()
+    }
+    /// The host that is paid; a co-signer knows none.
+    pub const fn host(&self) -> Option<&Host> {
+        self.host.as_ref()
+    }
+    /// The customer it is for, from the request's context: budgets `per: customer` count it.
+    pub const fn customer(&self) -> Option<&Arc<str>> {
+        self.customer.as_ref()
+    }
+    /// True if people said yes above a limit: what remains of it may show below zero (M3.7).
+    pub const fn granted(&self) -> bool {
+        self.granted
     }
     /// The offer that was approved and nothing else.
     pub const fn offer(&self) -> &Offer {
@@ -202,6 +249,9 @@ impl Approval {
         Self {
             agent,
             session: None,
+            host: Some(Host::Name("api.example".into())),
+            customer: None,
+            granted: false,
             offer,
             entry,
             lifetime,
@@ -215,6 +265,12 @@ impl Approval {
             valid_before: None,
             live: None,
         }
+    }
+
+    /// The same with the marks that further counters go by.
+    pub(crate) fn tagged(self, host: &str, session: Option<&str>, customer: Option<&str>, granted: bool) -> Self {
+        let (host, session) = (Host::parse(host).ok(), session.and_then(|s| s.parse().ok()));
+        Self { host, session, customer: customer.map(Into::into), granted, ..self }
     }
 
     /// The same for a purchase that already holds `held`.

@@ -3,7 +3,9 @@
 use alloy_primitives::Address;
 use http::Method;
 
+use super::approvers::Approvers;
 use super::caps::{self, Caps, Rates};
+use super::context::ContextKeys;
 use super::cosigner::{self, Role};
 use super::egress::Egress;
 use super::load::{Defaults, lifetime};
@@ -22,6 +24,8 @@ pub(super) struct Context<'a> {
     pub(super) egress: &'a Egress,
     pub(super) assets: &'a AssetTable,
     pub(super) role: Role,
+    pub(super) keys: &'a ContextKeys,
+    pub(super) approvers: &'a Approvers,
 }
 
 /// How an entry's payee can be proven beside a list (S4); read by a co-signer alone.
@@ -113,7 +117,7 @@ fn allow_entry(
         outer.warn_above_payment(limit, &n.at, report);
         Some(PaymentCap { rule: rule("max"), limit })
     });
-    let caps = map.get("caps").map(|n| caps::caps(n, report).narrow_only(outer, report)).unwrap_or_default();
+    let caps = map.get("caps").map(|n| caps::caps(n, false, report).narrow_only(outer, report)).unwrap_or_default();
     let limits = caps.compile(Scope::Entry(context.agent.clone(), id.clone()), &format!("entry:{id}."), &Rates::default());
     let mut switch = |key: &str| map.get(key).and_then(|n| flag(n, &format!("allow.{key}"), report)).unwrap_or(false);
     let (plain_http, allow_zero) = (switch("plain_http"), switch("allow_zero"));
@@ -138,6 +142,31 @@ fn allow_entry(
     };
     warn_http(&map, &entry, report);
     Some((node.at.clone(), entry))
+}
+
+/// The name that what no entry takes is counted and pinned under.
+pub(super) const UNMATCHED: &str = "unmatched";
+
+/// What stands for an allow entry where people are asked about everything else: https to any host, no test network.
+pub(super) fn unmatched(context: &Context<'_>) -> Allow {
+    let id = RuleId(UNMATCHED.into());
+    let limits = Caps::default().compile(Scope::Entry(context.agent.clone(), id.clone()), "", &Rates::default());
+    Allow {
+        id,
+        target: Target { hosts: vec![HostPattern::Any], ..Target::default() },
+        plain_http: false,
+        protocols: Vec::new(),
+        schemes: Vec::new(),
+        flows: context.defaults.flows.clone(),
+        transfer: context.defaults.transfer.clone(),
+        pay_to: context.defaults.pay_to,
+        allow_zero: false,
+        max: None,
+        lifetime: context.defaults.lifetime,
+        limits,
+        repeats: RepeatRules::default(),
+        trust: Trust::default(),
+    }
 }
 
 fn deny_entry(node: &Node, context: &Context<'_>, ids: &mut Vec<(RuleId, Pos)>, report: &mut Report) -> Option<(Pos, Deny)> {
@@ -227,7 +256,7 @@ fn entry_id(map: &Fields<'_>, section: &str, target: &Target, ids: &mut Vec<(Rul
     id
 }
 
-fn name_text(t: &str) -> Result<String, String> {
+pub(super) fn name_text(t: &str) -> Result<String, String> {
     t.parse::<AgentId>().map(|_| t.to_owned()).map_err(|e| format!("\"{}\" is {e}", shown(t)))
 }
 

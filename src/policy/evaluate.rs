@@ -2,13 +2,17 @@
 //!
 //! Frozen agents, the ledger, the clock and the replayable body are gates of the caller: it knows them before it asks.
 
+use std::sync::Arc;
+
 use alloy_primitives::Address;
 use http::Method;
 
 use super::judge::{Judge, Verdict};
 use super::pattern::RequestPath;
 use super::rule::{Agent, Request};
-use super::{Approval, Check, Considered, Decision, Host, Limit, Policy, Refusal, RuleId, Scope, Span, Violation};
+use super::{
+    Approval, AskFor, Considered, Context, Decision, History, Host, Policy, Question, Refusal, RuleId, Scope, Span, Standing, Violation,
+};
 use crate::payment::{AgentId, ChainId, Challenge, MicroUsd, Payer, Reason, SessionName, Timestamp};
 
 /// What the request is, as the proxy knows it: nothing here is the agent's or the seller's say-so.
@@ -34,6 +38,10 @@ pub struct Input<'a> {
     pub now: Timestamp,
     /// What the purchase being re-signed already holds; zero for a new one (M1.2).
     pub held: MicroUsd,
+    /// The request's own words, declared keys only: they can only tighten (M3.2).
+    pub context: &'a Context,
+    /// Approver groups whose people said yes to exactly this payment (M2.6).
+    pub granted: &'a [Arc<str>],
     /// A re-signature must stay on this chain and token; other offers are skipped with `payment_outstanding`.
     pub bound_to: Option<crate::payment::AssetId>,
 }
@@ -53,6 +61,10 @@ pub trait View {
     fn commitments(&self, scope: &Scope, span: Span) -> u32;
     /// The payee pinned for this entry, host and network by the first consumed purchase (M3.3).
     fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address>;
+    /// What was bought under this entry at this host with this method: the last 50 consumed purchases within 30 days (M3.3).
+    fn history(&self, agent: &AgentId, entry: &RuleId, host: &Host, method: &Method, now: Timestamp) -> History;
+    /// What is stopped now.
+    fn standing(&self) -> &Standing;
     /// When the `n`-th commitment of `scope` within `span` was made, from zero, the oldest first: a rate frees up when it leaves.
     fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp>;
 }
@@ -60,30 +72,50 @@ pub trait View {
 impl Policy {
     /// Judges every offer of `challenge` for `input` against `books`.
     pub fn evaluate(&self, input: &Input<'_>, challenge: &Challenge, books: &dyn View) -> Decision {
-        let (agent, request) = match self.gates(input) {
+        let (agent, request) = match self.gates(input, books) {
             Ok(passed) => passed,
-            Err(reason) => return Decision { verdict: Err(Refusal::because(reason)), considered: Vec::new() },
+            Err(reason) => return Decision { verdict: Err(Refusal::because(reason)), question: None, considered: Vec::new() },
         };
         let judge = Judge::new(self, agent, input, request, books);
         let verdicts: Vec<Verdict<'_>> = challenge.offers.iter().map(|offer| judge.offer(offer)).collect();
-        let best = verdicts.iter().filter(|v| v.considered.violations.is_empty()).min_by(|a, b| a.rank(b));
+        let open = || verdicts.iter().filter(|v| v.considered.violations.is_empty());
+        let best = open().filter(|v| v.considered.asks.is_empty()).min_by(|a, b| a.rank(b));
+        let asked = open().filter(|_| best.is_none()).min_by(|a, b| a.rank(b));
         let verdict = match best {
             Some(best) => self.approve(&judge, best).ok_or_else(|| Refusal::because(Reason::Internal)),
-            None => Err(refuse(&verdicts, challenge)),
+            None => Err(refuse(&verdicts, asked, challenge)),
         };
+        let question = asked.and_then(|asked| self.question(asked));
         let rejected = challenge.rejected.iter().map(|r| {
             let violations = vec![Violation { offer: Some(r.index), ..Violation::new(r.reason) }];
-            Considered { offer: r.index, entry: None, checks: Vec::new(), violations }
+            Considered { offer: r.index, entry: None, checks: Vec::new(), violations, asks: Vec::new() }
         });
-        Decision { verdict, considered: verdicts.into_iter().map(|v| v.considered).chain(rejected).collect() }
+        Decision { verdict, question, considered: verdicts.into_iter().map(|v| v.considered).chain(rejected).collect() }
+    }
+
+    /// What people are asked about the best offer that only they stand before.
+    fn question(&self, asked: &Verdict<'_>) -> Option<Question> {
+        let (entry, (asset, price)) = (asked.entry?, asked.priced.as_ref()?);
+        let mut offer = asked.offer.clone();
+        (offer.asset, offer.price) = (asset.clone(), *price);
+        let asks: Vec<AskFor> = asked.considered.asks.iter().map(|(ask, _)| ask.clone()).collect();
+        let groups = asks.iter().flat_map(|ask| &ask.any_of).filter_map(|name| self.approvers.get(name));
+        let timeout = groups.map(|group| group.timeout).min()?;
+        Some(Question { offer, entry: entry.id.clone(), asks, hold: self.hold, timeout })
     }
 
     /// The gates that policy itself knows; the first that closes ends the decision with its reason alone (M3.7).
-    fn gates<'a>(&self, input: &Input<'a>) -> Result<(&Agent, Request<'a>), Reason> {
+    fn gates<'a>(&self, input: &Input<'a>, books: &dyn View) -> Result<(&Agent, Request<'a>), Reason> {
         if !self.connects(input.agent, input.host) {
             return Err(Reason::EgressDenied);
         }
         let agent = self.agents.get(input.agent).ok_or(Reason::UnknownAgent)?;
+        if let Some(reason) = books.standing().closed(input.agent, input.host) {
+            return Err(reason);
+        }
+        if input.session.is_none() && agent.sessions.as_ref().is_some_and(|s| s.required) {
+            return Err(Reason::SessionRequired);
+        }
         if matches!(*input.method, Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT) {
             return Err(Reason::MethodNotPayable);
         }
@@ -100,10 +132,13 @@ impl Policy {
         Some(Approval {
             agent: judge.input.agent.clone(),
             session: judge.input.session.cloned(),
+            host: Some(judge.input.host.clone()),
+            customer: judge.input.context.customer(),
+            granted: best.granted,
             offer,
             entry: entry.id.clone(),
             lifetime: asked.min(entry.lifetime),
-            checks: self.checks(judge, best),
+            checks: best.rechecks.clone(),
             scopes: vec![judge.agent.limits.scope.clone(), entry.limits.scope.clone()],
             held: judge.input.held,
             repeats: entry.repeats,
@@ -114,36 +149,17 @@ impl Policy {
             live: None,
         })
     }
-
-    /// Every limit that read a counter, for the ledger to read again (M2.5).
-    fn checks(&self, judge: &Judge<'_>, best: &Verdict<'_>) -> Vec<Check> {
-        let all = std::iter::once(&judge.agent.limits).chain(best.entry.map(|e| &e.limits));
-        let caps = all.flat_map(|limits| {
-            limits.caps.iter().map(|cap| Check {
-                scope: limits.scope.clone(),
-                span: judge.span(cap.window),
-                limit: Limit::Spend(cap.limit),
-                rule: cap.rule.clone(),
-                reason: super::judge::cap_reason(cap.window),
-            })
-        });
-        let limits = &judge.agent.limits;
-        let rates = limits.rates.iter().filter(|_| !judge.input.is_resigning()).map(|rate| Check {
-            scope: limits.scope.clone(),
-            span: Span::last(rate.span_ms, judge.input.now),
-            limit: Limit::Count(rate.limit),
-            rule: rate.rule.clone(),
-            reason: Reason::RateLimited,
-        });
-        caps.chain(rates).collect()
-    }
 }
 
-/// The reasons of all offers (M3.7), those of the offer that came nearest to being paid first.
-fn refuse(verdicts: &[Verdict<'_>], challenge: &Challenge) -> Refusal {
+/// The reasons of all offers (M3.7): those of the one that people are asked about first, then of the one that came nearest.
+fn refuse(verdicts: &[Verdict<'_>], asked: Option<&Verdict<'_>>, challenge: &Challenge) -> Refusal {
     let mut order: Vec<&Verdict<'_>> = verdicts.iter().collect();
-    order.sort_by_key(|v| v.distance());
-    let mut violations: Vec<Violation> = order.into_iter().flat_map(|v| v.considered.violations.iter().cloned()).collect();
+    order.sort_by_key(|v| (asked.is_none_or(|a| a.considered.offer != v.considered.offer), v.distance()));
+    let of = |v: &Verdict<'_>| {
+        let asks = v.considered.asks.iter().map(|(_, violation)| violation.clone());
+        v.considered.violations.iter().cloned().chain(asks).collect::<Vec<_>>()
+    };
+    let mut violations: Vec<Violation> = order.into_iter().flat_map(of).collect();
     violations.extend(challenge.rejected.iter().map(|r| Violation { offer: Some(r.index), ..Violation::new(r.reason) }));
     if violations.is_empty() {
         return Refusal::because(Reason::MalformedOffer);

@@ -5,8 +5,9 @@ use std::cell::Cell;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::condition::Facts;
 use super::rule::{Agent, Allow, Deny, Limits, PayTo, PaymentCap, Request};
-use super::{CheckResult, Considered, Input, Policy, RuleId, Span, View, Violation, Window};
+use super::{AskFor, Check, CheckResult, Considered, Input, Limit, Period, Policy, RuleId, Scope, Span, View, Violation, Window};
 use crate::payment::{Asset, MicroUsd, Offer, Reason, Timestamp};
 
 /// Everything a decision holds fixed while it looks at the offers.
@@ -27,16 +28,21 @@ pub(super) struct Verdict<'a> {
     pub(super) entry: Option<&'a Allow>,
     pub(super) priced: Option<(Arc<Asset>, MicroUsd)>,
     pub(super) considered: Considered,
+    /// Every limit that read a counter.
+    pub(super) rechecks: Vec<Check>,
+    /// People said yes to a budget that it exceeds.
+    pub(super) granted: bool,
 }
 
 /// The reason code of a cap.
-pub(super) const fn cap_reason(window: Window) -> Reason {
-    match window {
-        Window::Hour => Reason::CapHour,
-        Window::Day => Reason::CapDay,
-        Window::Week => Reason::CapWeek,
-        Window::Month => Reason::CapMonth,
-        Window::Total => Reason::CapTotal,
+pub(super) const fn cap_reason(period: Period) -> Reason {
+    match period {
+        Period::Calendar(Window::Hour) => Reason::CapHour,
+        Period::Calendar(Window::Day) => Reason::CapDay,
+        Period::Calendar(Window::Week) => Reason::CapWeek,
+        Period::Calendar(Window::Month) => Reason::CapMonth,
+        Period::Calendar(Window::Total) => Reason::CapTotal,
+        Period::Rolling(_) => Reason::CapRolling,
     }
 }
 
@@ -47,8 +53,9 @@ impl<'a> Judge<'a> {
         Self { policy, agent, input, books, allow, deny, spans: std::array::from_fn(|_| Cell::new(None)) }
     }
 
-    /// The current period of `window`, computed once.
-    pub(super) fn span(&self, window: Window) -> Span {
+    /// What `period` counts now; calendar periods are computed once.
+    pub(super) fn span(&self, period: Period) -> Span {
+        let Period::Calendar(window) = period else { return period.span(self.input.now, &self.policy.zone) };
         let slot = &self.spans[window as usize];
         let span = slot.get().unwrap_or_else(|| window.span(self.input.now, &self.policy.zone));
         slot.set(Some(span));
@@ -60,12 +67,12 @@ impl<'a> Judge<'a> {
         match self.alone(offer) {
             Err(reason) => {
                 found.against(reason, None);
-                Verdict { offer, entry: None, priced: None, considered: found.considered }
+                found.verdict(offer, None, None)
             }
             Ok((asset, price)) => {
                 found.price = Some(price);
                 let entry = self.rules(offer, price, &mut found);
-                Verdict { offer, entry, priced: Some((asset, price)), considered: found.considered }
+                found.verdict(offer, entry, Some((asset, price)))
             }
         }
     }
@@ -93,12 +100,13 @@ impl<'a> Judge<'a> {
     }
 
     /// Step 2, in its order and without short-circuit.
-    fn rules(&self, offer: &Offer, price: MicroUsd, found: &mut Findings) -> Option<&'a Allow> {
+    fn rules(&self, offer: &'a Offer, price: MicroUsd, found: &mut Findings) -> Option<&'a Allow> {
         for deny in self.deny.iter().filter(|d| d.takes_offer(offer)) {
             found.against(Reason::Denied, Some(&deny.id));
         }
         let entry = self.entry(offer, found);
         found.considered.entry = entry.map(|e| e.id.clone());
+        self.hours(found);
         found.within(self.agent.limits.per_payment.as_ref(), price, Reason::CapPerPayment);
         if let Some(entry) = entry {
             found.within(entry.max.as_ref(), price, Reason::EntryMax);
@@ -106,19 +114,29 @@ impl<'a> Judge<'a> {
             if offer.amount.is_zero() && !entry.allow_zero {
                 found.against(Reason::ZeroAmount, Some(&entry.id));
             }
-            if entry.pay_to == PayTo::Pinned && self.pin(entry, offer).is_some_and(|pinned| pinned != offer.payee.0) {
-                found.against(Reason::PayeeChanged, Some(&entry.id));
+        }
+        self.conditions(offer, price, entry, found);
+        if let Some(entry) = entry
+            && entry.pay_to == PayTo::Pinned
+            && self.pin(entry, offer).is_some_and(|pinned| pinned != offer.payee.0)
+        {
+            match &self.policy.risk.payee_change {
+                Some(group) => self.ask(std::slice::from_ref(group), &entry.id, Reason::PayeeChanged, found),
+                None => drop(found.against(Reason::PayeeChanged, Some(&entry.id))),
             }
         }
         self.rates(found);
-        self.caps(&self.agent.limits, price, found);
+        self.limits(&self.agent.limits, price, found);
+        self.targets(offer, price, found);
         if let Some(entry) = entry {
-            self.caps(&entry.limits, price, found);
+            self.limits(&entry.limits, price, found);
         }
+        self.budgets(price, found);
         entry
     }
 
-    /// The first allow entry in file order that selects this offer. Without one, the reason is the nearest miss.
+    /// The first allow entry in file order that selects this offer. Without one people may be asked, or the reason is the nearest
+    /// miss.
     fn entry(&self, offer: &Offer, found: &mut Findings) -> Option<&'a Allow> {
         let mut near: Option<(&RuleId, bool, Option<Reason>)> = None;
         for (entry, needs_plain_http) in self.allow.iter().copied().filter(|(a, _)| a.takes_offer(offer)) {
@@ -138,11 +156,67 @@ impl<'a> Judge<'a> {
                     found.against(reason, Some(id));
                 }
             }
-            None => {
-                found.against(Reason::NotAllowed, None);
-            }
+            None => return self.unmatched(offer, found),
         }
         None
+    }
+
+    /// `defaults.unmatched`: what no entry takes is denied, or put to people.
+    fn unmatched(&self, offer: &Offer, found: &mut Findings) -> Option<&'a Allow> {
+        if let Some((group, entry)) = &self.agent.unmatched
+            && self.input.https
+            && entry.takes_offer(offer)
+            && entry.network(offer.asset.id.chain).is_ok()
+        {
+            self.ask(std::slice::from_ref(group), &entry.id, Reason::ApprovalRequired, found);
+            return Some(entry);
+        }
+        found.against(Reason::NotAllowed, None);
+        None
+    }
+
+    /// A question to people, unless one of these groups has said yes.
+    fn ask(&self, any_of: &[Arc<str>], rule: &RuleId, reason: Reason, found: &mut Findings) {
+        if self.input.granted.iter().any(|g| any_of.contains(g)) {
+            return;
+        }
+        let asked = AskFor { any_of: any_of.to_vec(), rule: rule.clone(), reason, exceeds: false };
+        let violation =
+            Violation { rule: Some(rule.clone()), offer: Some(found.considered.offer), amount: found.price, ..Violation::new(reason) };
+        found.considered.asks.push((asked, violation));
+    }
+
+    fn hours(&self, found: &mut Findings) {
+        let (now, zone) = (self.input.now, &self.policy.zone);
+        if let Some(hours) = self.agent.hours.as_ref().filter(|h| !h.contains(now, zone)) {
+            found.against(Reason::OutsideHours, Some(&RuleId("hours".into()))).resets_at = hours.next(now, zone);
+        }
+    }
+
+    /// Every rule of the agent: one that cannot be evaluated denies (M3.4).
+    fn conditions(&self, offer: &'a Offer, price: MicroUsd, entry: Option<&Allow>, found: &mut Findings) {
+        if self.agent.rules.is_empty() {
+            return;
+        }
+        let span = |window| self.span(Period::Calendar(window));
+        let facts = Facts {
+            input: self.input,
+            offer,
+            price,
+            entry: entry.map(|e| &e.id),
+            scope: &self.agent.limits.scope,
+            session_max: self.agent.sessions.as_ref().and_then(|s| s.max),
+            span: &span,
+            books: self.books,
+        };
+        for rule in &self.agent.rules {
+            match (rule.when.holds(&facts), &rule.ask) {
+                (Ok(false), _) => {}
+                (Ok(true), None) => drop(found.against(Reason::RuleDenied, Some(&rule.id))),
+                (Ok(true), Some(group)) => self.ask(std::slice::from_ref(group), &rule.id, Reason::ApprovalRequired, found),
+                (Err(_), _) => drop(found.against(Reason::RuleError, Some(&rule.id))),
+            }
+        }
     }
 
     fn pin(&self, entry: &Allow, offer: &Offer) -> Option<alloy_primitives::Address> {
@@ -163,35 +237,118 @@ impl<'a> Judge<'a> {
                 let violation = found.against(Reason::RateLimited, Some(&rate.rule));
                 violation.resets_at = leaves.map(|at| at.plus_millis(rate.span_ms));
             }
+            found.recheck(&limits.scope, span, Limit::Count(rate.limit), &rate.rule, Reason::RateLimited);
+        }
+    }
+
+    fn limits(&self, limits: &Limits, price: MicroUsd, found: &mut Findings) {
+        for cap in &limits.caps {
+            self.cap(&limits.scope, self.span(cap.period), cap.limit, &cap.rule, cap_reason(cap.period), price, found);
+        }
+    }
+
+    /// What the agent pays this host, this payee and in this session.
+    fn targets(&self, offer: &Offer, price: MicroUsd, found: &mut Findings) {
+        let (agent, day) = (self.input.agent, Period::Calendar(Window::Day));
+        if let Some(cap) = &self.agent.host_day {
+            let scope = Scope::Host(agent.clone(), self.input.host.to_string().into());
+            self.cap(&scope, self.span(day), cap.limit, &cap.rule, Reason::CapHost, price, found);
+        }
+        if let Some(cap) = &self.agent.payee_day {
+            let scope = Scope::AgentPayee(agent.clone(), offer.payee);
+            self.cap(&scope, self.span(day), cap.limit, &cap.rule, Reason::CapAgentPayee, price, found);
+        }
+        if let (Some(session), Some(max)) = (self.input.session, self.agent.sessions.as_ref().and_then(|s| s.max)) {
+            let scope = Scope::Session(agent.clone(), session.clone());
+            self.cap(&scope, Span::ALL, max, &RuleId("session.max".into()), Reason::CapSession, price, found);
         }
     }
 
     /// Spent so far plus what this payment adds ≤ the cap. A re-signature adds only what goes beyond its hold (M1.2).
-    fn caps(&self, limits: &Limits, price: MicroUsd, found: &mut Findings) {
+    #[expect(clippy::too_many_arguments, reason = "a cap is these six things")]
+    fn cap(&self, scope: &Scope, span: Span, limit: MicroUsd, rule: &RuleId, reason: Reason, price: MicroUsd, found: &mut Findings) {
+        if let Some(over) = self.over(scope, span, limit, rule, price, found) {
+            found.against(reason, Some(rule)).take_numbers(&over);
+        }
+        found.recheck(scope, span, Limit::Spend(limit), rule, reason);
+    }
+
+    /// The numbers of a limit that this payment would exceed.
+    fn over(&self, scope: &Scope, span: Span, limit: MicroUsd, rule: &RuleId, price: MicroUsd, found: &mut Findings) -> Option<Over> {
         let cost = price.saturating_sub(self.input.held).max(MicroUsd::ZERO);
-        for cap in &limits.caps {
-            let span = self.span(cap.window);
-            let spent = self.books.spent(&limits.scope, span);
-            let ok = spent.checked_add(cost).is_some_and(|sum| sum <= cap.limit);
-            found.check(&cap.rule, spent.micro(), cap.limit.micro(), ok, false);
-            if !ok {
-                let violation = found.against(cap_reason(cap.window), Some(&cap.rule));
-                violation.limit = Some(cap.limit);
-                violation.remaining = Some(cap.limit.saturating_sub(spent).max(MicroUsd::ZERO));
-                violation.resets_at = Some(span.until).filter(|until| *until != Timestamp::from_millis(i64::MAX));
+        let spent = self.books.spent(scope, span);
+        let ok = spent.checked_add(cost).is_some_and(|sum| sum <= limit);
+        found.check(rule, spent.micro(), limit.micro(), ok, false);
+        (!ok).then(|| Over {
+            limit,
+            remaining: limit.saturating_sub(spent).max(MicroUsd::ZERO),
+            resets_at: Some(span.until).filter(|until| *until != Timestamp::from_millis(i64::MAX)),
+        })
+    }
+
+    /// Shared budgets (M2.6): one that people may let be exceeded is a question, until they have said yes.
+    fn budgets(&self, price: MicroUsd, found: &mut Findings) {
+        for budget in self.agent.budgets.iter().filter_map(|i| self.policy.budgets.get(*i)) {
+            let customer = budget.per_customer.then(|| self.input.context.customer().unwrap_or_default());
+            let scope = Scope::Shared(budget.members.clone(), customer);
+            let span = self.span(Period::Calendar(budget.window));
+            let lifted = self.input.granted.iter().any(|g| budget.askers.contains(g));
+            let over = self.over(&scope, span, budget.limit, &budget.rule, price, found);
+            let Some(over) = over else {
+                // A yes that is not needed for this budget does not lift it either.
+                found.recheck(&scope, span, Limit::Spend(budget.limit), &budget.rule, Reason::BudgetExceeded);
+                continue;
+            };
+            if lifted {
+                found.granted = true;
+                continue;
+            }
+            if budget.askers.is_empty() {
+                found.against(Reason::BudgetExceeded, Some(&budget.rule)).take_numbers(&over);
+                continue;
+            }
+            self.ask(&budget.askers, &budget.rule, Reason::BudgetExceeded, found);
+            if let Some((asked, violation)) = found.considered.asks.last_mut() {
+                asked.exceeds = true;
+                violation.take_numbers(&over);
             }
         }
+    }
+}
+
+/// A limit that does not suffice.
+struct Over {
+    limit: MicroUsd,
+    remaining: MicroUsd,
+    resets_at: Option<Timestamp>,
+}
+
+impl Violation {
+    fn take_numbers(&mut self, over: &Over) {
+        (self.limit, self.remaining, self.resets_at) = (Some(over.limit), Some(over.remaining), over.resets_at);
     }
 }
 
 struct Findings {
     considered: Considered,
     price: Option<MicroUsd>,
+    rechecks: Vec<Check>,
+    granted: bool,
 }
 
 impl Findings {
     fn new(offer: &Offer) -> Self {
-        Self { considered: Considered { offer: offer.index, entry: None, checks: Vec::new(), violations: Vec::new() }, price: None }
+        let considered = Considered { offer: offer.index, entry: None, checks: Vec::new(), violations: Vec::new(), asks: Vec::new() };
+        Self { considered, price: None, rechecks: Vec::new(), granted: false }
+    }
+
+    fn verdict<'a>(self, offer: &'a Offer, entry: Option<&'a Allow>, priced: Option<(Arc<Asset>, MicroUsd)>) -> Verdict<'a> {
+        Verdict { offer, entry, priced, considered: self.considered, rechecks: self.rechecks, granted: self.granted }
+    }
+
+    /// For the ledger to read again when it holds the amount (M2.5).
+    fn recheck(&mut self, scope: &Scope, span: Span, limit: Limit, rule: &RuleId, reason: Reason) {
+        self.rechecks.push(Check { scope: scope.clone(), span, limit, rule: rule.clone(), reason });
     }
 
     fn against(&mut self, reason: Reason, rule: Option<&RuleId>) -> &mut Violation {
@@ -244,6 +401,9 @@ impl Verdict<'_> {
     /// How far from being paid: matched an entry, missed one nearly, not allowed or denied, not payable at all.
     pub(super) fn distance(&self) -> (u8, usize, Option<MicroUsd>, usize) {
         let violations = &self.considered.violations;
+        if violations.is_empty() {
+            return (0, 0, None, self.considered.offer);
+        }
         let has = |reasons: &[Reason]| violations.iter().any(|v| reasons.contains(&v.reason));
         let class = match (&self.priced, self.entry) {
             (None, _) => 3,

@@ -9,15 +9,21 @@ use std::time::Duration;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use sha2::{Digest as _, Sha256};
 
+use super::approvers::Approvers;
 use super::assets::{self, Assets};
+use super::budget::{self, SharedBudget};
 use super::caps::{self, Caps, Rates};
+use super::context::ContextKeys;
 use super::cosigner::{self, MAX_LIFETIME, Role};
 use super::egress::Egress;
 use super::entry::{self, Context};
+use super::hours::Hours;
 use super::read::{Fields, Report, duration, fields, list, named, one, shown, text};
+use super::risk::{self, Risk, deny_or_ask};
 use super::rule::{Agent, PayTo};
+use super::sessions::Sessions;
 use super::yaml::{self, Node, Pair, Pos, Value};
-use super::{Policy, PolicyErrors, RefusalBody, Scope, Source, lint};
+use super::{Policy, PolicyErrors, RefusalBody, Scope, Source, lint, rules};
 use crate::payment::{AgentId, Flow, TransferMethod};
 
 /// What `defaults` says, with what holds where it says nothing.
@@ -27,6 +33,10 @@ pub(super) struct Defaults {
     pub(super) transfer: Vec<TransferMethod>,
     pub(super) lifetime: Duration,
     refusal_body: RefusalBody,
+    /// How long an agent waits for people.
+    hold: Duration,
+    /// Who is asked about what no allow entry takes; `None` denies.
+    unmatched: Option<Arc<str>>,
 }
 
 impl Defaults {
@@ -39,6 +49,8 @@ impl Defaults {
             transfer: vec![TransferMethod::Eip3009],
             lifetime: Duration::from_secs(lifetime),
             refusal_body: RefusalBody::Problem,
+            hold: Duration::from_secs(20),
+            unmatched: None,
         }
     }
 }
@@ -52,6 +64,10 @@ struct Sections<'a> {
     groups: Vec<&'a Pair>,
     agents: Vec<&'a Pair>,
     assets: Vec<&'a Node>,
+    context: Option<&'a Node>,
+    budgets: Vec<&'a Node>,
+    risk: Option<&'a Node>,
+    approvers: Vec<&'a Pair>,
     cosigner: cosigner::Sections<'a>,
 }
 
@@ -62,25 +78,64 @@ pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<P
     let sections = Sections::unite(&roots, cosigner, &mut report);
     let role = if cosigner { Role::Cosigner { unverified: sections.cosigner.unverified.is_some() } } else { Role::Proxy };
     let zone = sections.timezone.and_then(|node| zone(node, &mut report)).unwrap_or(TimeZone::UTC);
-    let defaults = sections.defaults.and_then(|node| read_defaults(node, role, &mut report)).unwrap_or_else(|| Defaults::of(role));
+    let approvers = Approvers::read(&sections.approvers, &mut report);
+    let defaults = sections.defaults.and_then(|node| read_defaults(node, role, &approvers, &mut report));
+    let defaults = defaults.unwrap_or_else(|| Defaults::of(role));
+    let context_keys = sections.context.map(|node| ContextKeys::read(node, &mut report)).unwrap_or_default();
     let Assets { table, fresh } = assets::read(&sections.assets, &zone, &mut report);
-    let groups = read_groups(&sections.groups, &mut report);
+    let groups = read_groups(&sections.groups, !cosigner, &mut report);
+    let risk = sections.risk.map_or_else(Risk::default, |node| risk::read(node, &approvers, &mut report));
     let egress = sections.egress.map(|node| Egress::read(node, &mut report)).unwrap_or_default();
     let own = cosigner.then(|| cosigner::read(&sections.cosigner, &mut report));
 
     let mut agents = HashMap::new();
     for pair in sections.agents {
         let Some(id) = agent_id(pair, &mut report) else { continue };
-        let context = Context { agent: &id, defaults: &defaults, egress: &egress, assets: &table, role };
+        let context =
+            Context { agent: &id, defaults: &defaults, egress: &egress, assets: &table, role, keys: &context_keys, approvers: &approvers };
         if let Some(agent) = agent(&pair.value, &context, &groups, &mut report) {
             agents.insert(id, agent);
         }
     }
+    let by_name = agents.keys().map(|id: &AgentId| (id.as_str().to_owned(), id.clone())).collect();
+    let budgets = budget::read(&sections.budgets, &by_name, &approvers, context_keys.has_customer(), &mut report);
+    share(&mut agents, &budgets);
     let warnings = report.finish()?;
     let mut names: Vec<AgentId> = agents.keys().cloned().collect();
     names.sort();
     let refusal_body = defaults.refusal_body;
-    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, egress, agents, names, warnings, cosigner: own })
+    Ok(Policy {
+        digest: digest(sources),
+        epoch,
+        zone,
+        assets: table,
+        fresh,
+        refusal_body,
+        hold: defaults.hold,
+        context: context_keys,
+        budgets,
+        approvers: approvers.groups,
+        risk,
+        egress,
+        agents,
+        names,
+        warnings,
+        cosigner: own,
+    })
+}
+
+/// Tells each agent which shared budgets it draws on: a decision looks at no others.
+fn share(agents: &mut HashMap<AgentId, Agent>, budgets: &[SharedBudget]) {
+    for (index, budget) in budgets.iter().enumerate() {
+        match budget.members.listed() {
+            None => agents.values_mut().for_each(|agent| agent.budgets.push(index)),
+            Some(listed) => listed.iter().for_each(|id| {
+                if let Some(agent) = agents.get_mut(id) {
+                    agent.budgets.push(index);
+                }
+            }),
+        }
+    }
 }
 
 /// SHA-256 over the texts, each with its length: the same rules under other file names have the same digest.
@@ -124,7 +179,7 @@ impl<'a> Sections<'a> {
         if cosigner {
             known.extend(cosigner::KEYS);
         } else {
-            known.push("egress");
+            known.extend(["egress", "context", "budgets", "risk", "approvers"]);
         }
         let mut all = Self::default();
         for root in roots {
@@ -146,10 +201,21 @@ impl<'a> Sections<'a> {
             single(&mut all.egress, file.get("egress").filter(|_| !cosigner), "egress", report);
             unique(&mut all.groups, file.get("groups"), "groups", report);
             unique(&mut all.agents, file.get("agents"), "agents", report);
+            all.proxy_keys(&file, cosigner, report);
             all.cosigner_keys(&file, cosigner, report);
             all.assets.extend(file.get("assets").map_or(&[][..], |node| list(node, "assets", report)));
         }
         all
+    }
+
+    fn proxy_keys(&mut self, file: &Fields<'a>, cosigner: bool, report: &mut Report) {
+        if cosigner {
+            return;
+        }
+        single(&mut self.context, file.get("context"), "context", report);
+        single(&mut self.risk, file.get("risk"), "risk", report);
+        unique(&mut self.approvers, file.get("approvers"), "approvers", report);
+        self.budgets.extend(file.get("budgets").map_or(&[][..], |node| list(node, "budgets", report)));
     }
 
     fn cosigner_keys(&mut self, file: &Fields<'a>, cosigner: bool, report: &mut Report) {
@@ -193,17 +259,16 @@ fn zone(node: &Node, report: &mut Report) -> Option<TimeZone> {
     })
 }
 
-fn read_defaults(node: &Node, role: Role, report: &mut Report) -> Option<Defaults> {
-    let known = ["unmatched", "pay_to", "flows", "transfer", "lifetime", "refusal_body"];
-    let map = fields(node, "defaults", &known, report)?;
+fn read_defaults(node: &Node, role: Role, approvers: &Approvers, report: &mut Report) -> Option<Defaults> {
+    let known = ["unmatched", "pay_to", "flows", "transfer", "lifetime", "refusal_body", "hold"];
+    let known = if role.is_cosigner() { &known[..known.len() - 1] } else { &known[..] };
+    let map = fields(node, "defaults", known, report)?;
     let mut defaults = Defaults::of(role);
     if let Some(node) = map.get("unmatched") {
-        match &node.value {
-            Value::Map(_) => report.error(&node.at, "defaults.unmatched: `ask` is not in this version: write deny"),
-            _ => drop(one(node, "defaults.unmatched", report, |t| {
-                (t == "deny").then_some(()).ok_or_else(|| format!("\"{}\": write deny", shown(t)))
-            })),
-        }
+        defaults.unmatched = deny_or_ask(node, "defaults.unmatched", approvers, report).flatten();
+    }
+    if let Some(node) = map.get("hold") {
+        defaults.hold = hold(node, report).unwrap_or(defaults.hold);
     }
     if let Some(node) = map.get("pay_to")
         && let Some(pay_to) = one(node, "defaults.pay_to", report, |t| match t {
@@ -242,6 +307,19 @@ fn read_defaults(node: &Node, role: Role, report: &mut Report) -> Option<Default
     Some(defaults)
 }
 
+/// How long an agent waits for people. Clients and proxies in between give up after some minutes.
+fn hold(node: &Node, report: &mut Report) -> Option<Duration> {
+    let hold = duration(node, "defaults.hold", report)?;
+    if hold > Duration::from_secs(600) {
+        report.error(
+            &node.at,
+            "defaults.hold: no client waits so long: write 600s or less, such as 20s; a ticket lives on for the group's `timeout`",
+        );
+        return None;
+    }
+    Some(hold)
+}
+
 /// A validity window. Less than ten seconds is never signed (M1.8), so it would refuse everything.
 pub(super) fn lifetime(node: &Node, place: &str, role: Role, report: &mut Report) -> Option<Duration> {
     let lifetime = duration(node, place, report)?;
@@ -261,11 +339,11 @@ pub(super) fn lifetime(node: &Node, place: &str, role: Role, report: &mut Report
 
 type Groups<'a> = HashMap<&'a str, (Caps, Rates)>;
 
-fn read_groups<'a>(pairs: &[&'a Pair], report: &mut Report) -> Groups<'a> {
+fn read_groups<'a>(pairs: &[&'a Pair], proxy: bool, report: &mut Report) -> Groups<'a> {
     let mut groups = Groups::new();
     for pair in pairs {
         if let Some(map) = fields(&pair.value, &format!("groups.{}", shown(&pair.key)), &["caps", "rate"], report) {
-            let caps = map.get("caps").map(|node| caps::caps(node, report)).unwrap_or_default();
+            let caps = map.get("caps").map(|node| caps::caps(node, proxy, report)).unwrap_or_default();
             let rates = map.get("rate").map(|node| caps::rates(node, report)).unwrap_or_default();
             groups.insert(&pair.key, (caps, rates));
         }
@@ -283,10 +361,16 @@ fn agent_id(pair: &Pair, report: &mut Report) -> Option<AgentId> {
     }
 }
 
+/// How many of [`AGENT`], at its end, only a proxy reads.
+const OF_PROXY: usize = 2;
+const AGENT: [&str; 8] = ["group", "caps", "rate", "hours", "allow", "deny", "rules", "sessions"];
+
 fn agent(node: &Node, context: &Context<'_>, groups: &Groups<'_>, report: &mut Report) -> Option<Agent> {
     let id = context.agent;
-    let map = fields(node, &format!("agents.{id}"), &["group", "caps", "rate", "allow", "deny"], report)?;
-    let mut own_caps = map.get("caps").map(|node| caps::caps(node, report)).unwrap_or_default();
+    let cosigner = context.role.is_cosigner();
+    let known = if cosigner { &AGENT[..AGENT.len() - OF_PROXY] } else { &AGENT[..] };
+    let map = fields(node, &format!("agents.{id}"), known, report)?;
+    let mut own_caps = map.get("caps").map(|node| caps::caps(node, !cosigner, report)).unwrap_or_default();
     let own_rates = map.get("rate").map(|node| caps::rates(node, report)).unwrap_or_default();
     let (caps, rates) = match map.get("group").and_then(|node| group(node, groups, report)) {
         Some((name, (caps, rates))) => {
@@ -301,17 +385,23 @@ fn agent(node: &Node, context: &Context<'_>, groups: &Groups<'_>, report: &mut R
     let mut ids = Vec::new();
     let allow = map.get("allow").map(|node| entry::allow(node, context, &caps, &mut ids, report)).unwrap_or_default();
     let deny = map.get("deny").map(|node| entry::deny(node, context, &mut ids, report)).unwrap_or_default();
+    let rules = map.get("rules").filter(|_| !cosigner).map(|n| rules::read(n, context.keys, context.approvers, &mut ids, report));
+    let hours = map.get("hours").and_then(|node| Hours::read(node, report));
+    let sessions = map.get("sessions").filter(|_| !cosigner).and_then(|node| Sessions::read(node, report));
+    let unmatched = context.defaults.unmatched.as_ref().map(|ask| (Arc::clone(ask), Box::new(entry::unmatched(context))));
     let place = map.get("allow").map_or(map.at, |node| &node.at);
-    if allow.is_empty() {
+    if allow.is_empty() && unmatched.is_none() {
         report.warn(place, format!("agent `{id}` has no allow entry: nothing is paid for it"));
     } else if !caps.broken {
         require_caps(id, &caps, place, report);
     }
-    lint::agent(&allow, &deny, context.role.is_cosigner(), report);
+    lint::agent(&allow, &deny, cosigner, report);
     context.egress.lint(&allow, report);
     let limits = caps.compile(Scope::Agent(id.clone()), "", &rates);
+    let [host_day, payee_day] = caps.per_target();
     let (allow, deny) = (allow.into_iter().map(|(_, a)| a).collect(), deny.into_iter().map(|(_, d)| d).collect());
-    Some(Agent { limits, allow, deny })
+    let rules = rules.unwrap_or_default();
+    Some(Agent { limits, host_day, payee_day, allow, deny, rules, hours, sessions, unmatched, budgets: Vec::new() })
 }
 
 /// An agent that may pay has a cap on one payment and one on a window (M3.1); `total` is not a window (M3.7).

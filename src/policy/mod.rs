@@ -9,8 +9,12 @@
 //! compiled `rule`s, `pattern`s and `window`s; `explain` shows the outcome. All errors of a load appear at once, each with
 //! file, line, column and what to write instead.
 
+mod approvers;
 mod assets;
+mod budget;
 mod caps;
+mod condition;
+mod context;
 mod cosigner;
 mod decision;
 mod egress;
@@ -18,14 +22,21 @@ mod entry;
 mod evaluate;
 mod explain;
 mod file;
+mod history;
 mod host;
+mod hours;
 mod judge;
 mod lint;
 mod load;
+mod members;
 mod pattern;
 mod read;
+mod risk;
 mod rule;
+mod rules;
 mod select;
+mod sessions;
+mod standing;
 mod symbols;
 mod window;
 mod yaml;
@@ -33,15 +44,24 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use approvers::ApproverGroup;
+pub use condition::Decimal;
+pub use context::{Context, ContextKeys, Kind, Value as ContextValue};
 pub use cosigner::{Approver, MAX_LIFETIME};
 pub use decision::{
-    Approval, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Refusal, RepeatRules, RuleId, Violation,
+    Approval, AskFor, By, Check, CheckResult, Considered, Cosigned, Decision, Limit, LiveLimit, Question, Refusal, RepeatRules, RuleId,
+    Violation,
 };
 pub use evaluate::{Input, View};
 pub use explain::{Explanation, Line, Looked, Pays, Terms, Why};
 pub use file::{PolicyError, PolicyErrors, Source};
+pub use history::History;
 pub use host::{Host, HostError};
+pub use members::Members;
 pub use pattern::HostPattern;
+pub use risk::Risk;
 pub use rule::{Budget, Policy, RefusalBody};
 pub use select::{Ask, Selection, Subject, Transfer, Wanted};
-pub use window::{Scope, Span, Window};
+pub use sessions::Sessions;
+pub use standing::{Standing, Stopped};
+pub use window::{Period, Scope, Span, Window};

@@ -37,37 +37,24 @@ impl Report {
     }
 }
 
-/// Keys that the format has, in some place, and that this version does not implement. They are refused, never ignored.
-const LATER: [&str; 22] = [
-    "context",
-    "budgets",
-    "risk",
-    "approvers",
-    "rules",
-    "sessions",
-    "hours",
-    "hold",
-    "over",
-    "rolling",
-    "per_host_day",
-    "per_payee_day",
-    "may_exceed",
-    "webhook",
-    "quorum",
-    "timeout",
-    "hard",
-    "per",
-    "customer",
-    "join",
-    "release_unverified_after",
-    "history",
-];
+/// Keys of the format that this version does not implement. They are refused, never ignored.
+const LATER: [&str; 1] = ["release_unverified_after"];
 
 /// Keys that a co-signer's policy has, in some place, and a proxy's has not.
 const OF_COSIGNER: [&str; 4] = ["unverified", "live", "offer_key", "probe"];
 
-/// Keys that stand at the top of a proxy's policy and nowhere else.
-const OF_PROXY: [&str; 1] = ["egress"];
+/// Keys that stand in one place of a proxy's policy and nowhere else.
+const OF_PROXY: [(&str, &str); 9] = [
+    ("egress", "at the top"),
+    ("context", "at the top"),
+    ("budgets", "at the top"),
+    ("risk", "at the top"),
+    ("rules", "in an agent"),
+    ("sessions", "in an agent"),
+    ("per_host_day", "in the caps of an agent or a group"),
+    ("per_payee_day", "in the caps of an agent or a group"),
+    ("hold", "in `defaults`"),
+];
 
 /// A mapping whose keys were all checked.
 pub(super) struct Fields<'a> {
@@ -103,8 +90,8 @@ fn unknown(key: &str, known: &[&str]) -> String {
     if OF_COSIGNER.contains(&key) {
         return format!("`{key}`: only a co-signer reads this: remove it here");
     }
-    if OF_PROXY.contains(&key) {
-        return format!("`{key}` stands at the top of a proxy's policy and nowhere else: remove it here");
+    if let Some((_, place)) = OF_PROXY.iter().find(|(k, _)| *k == key) {
+        return format!("`{key}` stands {place} of a proxy's policy and nowhere else: remove it here");
     }
     if LATER.contains(&key) {
         return format!("`{key}` is not in this version: remove it");
@@ -215,7 +202,8 @@ pub(super) fn duration(node: &Node, place: &str, report: &mut Report) -> Option<
     one(node, place, report, duration_text)
 }
 
-fn duration_text(t: &str) -> Result<Duration, String> {
+/// [`duration`] on text.
+pub(super) fn duration_text(t: &str) -> Result<Duration, String> {
     let split = t.find(|c: char| !c.is_ascii_digit()).unwrap_or(t.len());
     let (digits, unit) = t.split_at(split);
     let fault = || format!("\"{}\" is not a duration: write a whole number and its unit s, m, h or d, such as 300s or 15m", shown(t));

@@ -1,17 +1,23 @@
 //! The compiled policy: what a decision reads. Built by [`super::load`], never changed afterwards.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use http::Method;
 
+use super::budget::SharedBudget;
 use super::cosigner::Cosigner;
 use super::egress::Egress;
 use super::entry::Trust;
+use super::hours::Hours;
 use super::pattern::{HostPattern, PathPattern, RequestPath};
-use super::{Host, PolicyError, PolicyErrors, RepeatRules, RuleId, Scope, Source, Span, Window, load};
+use super::rules::Rule;
+use super::{
+    ApproverGroup, ContextKeys, Host, Members, Period, PolicyError, PolicyErrors, RepeatRules, Risk, RuleId, Scope, Sessions, Source, Span,
+    load,
+};
 use crate::payment::{AgentId, AssetId, AssetTable, ChainId, Flow, MicroUsd, Offer, ProtocolId, Reason, Scheme, TransferMethod};
 
 /// Whose body a refused request gets.
@@ -27,12 +33,12 @@ pub enum RefusalBody {
 /// A cap on a window, as metrics and `ledger show` list them.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// `caps.day`, or `entry:<id>.caps.day`.
+    /// `caps.day`, `entry:<id>.caps.day` or `budget:<name>`.
     pub name: String,
     /// Whose counter.
     pub scope: Scope,
     /// Period.
-    pub window: Window,
+    pub period: Period,
     /// The limit.
     pub limit: MicroUsd,
 }
@@ -47,6 +53,12 @@ pub struct Policy {
     /// When the price of an asset with another peg than 1.00 is fresh (M2.3).
     pub(super) fresh: HashMap<AssetId, Span>,
     pub(super) refusal_body: RefusalBody,
+    /// How long an agent waits for people.
+    pub(super) hold: Duration,
+    pub(super) context: ContextKeys,
+    pub(super) budgets: Vec<SharedBudget>,
+    pub(super) approvers: BTreeMap<Arc<str>, ApproverGroup>,
+    pub(super) risk: Risk,
     pub(super) egress: Egress,
     pub(super) agents: HashMap<AgentId, Agent>,
     pub(super) names: Vec<AgentId>,
@@ -58,8 +70,18 @@ pub struct Policy {
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) limits: Limits,
+    /// Caps on what goes to one host, and to one payee, per day.
+    pub(super) host_day: Option<PaymentCap>,
+    pub(super) payee_day: Option<PaymentCap>,
     pub(super) allow: Vec<Allow>,
     pub(super) deny: Vec<Deny>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) hours: Option<Hours>,
+    pub(super) sessions: Option<Sessions>,
+    /// Who is asked about what no entry takes, and what stands for the entry then.
+    pub(super) unmatched: Option<(Arc<str>, Box<Allow>)>,
+    /// Positions in `Policy::budgets` of those it draws on.
+    pub(super) budgets: Vec<usize>,
 }
 
 /// Caps and rates on one counter.
@@ -82,7 +104,7 @@ pub(super) struct PaymentCap {
 #[derive(Debug)]
 pub(super) struct Cap {
     pub(super) rule: RuleId,
-    pub(super) window: Window,
+    pub(super) period: Period,
     pub(super) limit: MicroUsd,
 }
 
@@ -249,6 +271,11 @@ impl Policy {
             assets: AssetTable::shipped(),
             fresh: HashMap::new(),
             refusal_body: RefusalBody::default(),
+            hold: Duration::ZERO,
+            context: ContextKeys::default(),
+            budgets: Vec::new(),
+            approvers: BTreeMap::new(),
+            risk: Risk::default(),
             egress: Egress::default(),
             agents: HashMap::new(),
             names: Vec::new(),
@@ -282,7 +309,7 @@ impl Policy {
     /// Says yes more often than [`Self::evaluate`] pays, never less often, and allocates nothing.
     pub fn payable(&self, agent: &AgentId, host: &Host, port: u16) -> bool {
         let could = |a: &Allow| a.target.host(host) && (a.port(host, port, true) || (a.plain_http && a.port(host, port, false)));
-        self.agents.get(agent).is_some_and(|agent| agent.allow.iter().any(could))
+        self.agents.get(agent).is_some_and(|agent| agent.allow.iter().any(could) || agent.unmatched.iter().any(|(_, a)| could(a)))
     }
 
     /// Whose refusal body `agent` gets.
@@ -294,14 +321,48 @@ impl Policy {
     /// The caps of `agent`, for gauges and tables.
     pub fn budgets(&self, agent: &AgentId) -> Vec<Budget> {
         let Some(agent) = self.agents.get(agent) else { return Vec::new() };
+        let shared = agent.budgets.iter().filter_map(|i| self.budgets.get(*i)).filter(|b| !b.per_customer).map(|b| Budget {
+            name: b.rule.to_string(),
+            scope: Scope::Shared(b.members.clone(), None),
+            period: Period::Calendar(b.window),
+            limit: b.limit,
+        });
         let budget = |limits: &Limits, cap: &Cap| Budget {
             name: cap.rule.to_string(),
             scope: limits.scope.clone(),
-            window: cap.window,
+            period: cap.period,
             limit: cap.limit,
         };
         let all = std::iter::once(&agent.limits).chain(agent.allow.iter().map(|a| &a.limits));
-        all.flat_map(|limits| limits.caps.iter().map(move |cap| budget(limits, cap))).collect()
+        all.flat_map(|limits| limits.caps.iter().map(move |cap| budget(limits, cap))).chain(shared).collect()
+    }
+
+    /// The keys that a request's context may have.
+    pub const fn context_keys(&self) -> &ContextKeys {
+        &self.context
+    }
+
+    /// The rules for sessions of `agent`, if it has any.
+    pub fn sessions(&self, agent: &AgentId) -> Option<&Sessions> {
+        self.agents.get(agent)?.sessions.as_ref()
+    }
+
+    /// The groups of people that payments can be put to, by name.
+    pub const fn approver_groups(&self) -> &BTreeMap<Arc<str>, ApproverGroup> {
+        &self.approvers
+    }
+
+    /// What looks wrong, and what happens then.
+    pub const fn risk(&self) -> &Risk {
+        &self.risk
+    }
+
+    /// The lists of agents that share a budget, each once: the books keep a counter for each.
+    pub fn members(&self) -> Vec<Members> {
+        let mut all: Vec<Members> = self.budgets.iter().map(|b| b.members.clone()).filter(|m| *m != Members::ALL).collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// The time zone of calendar periods.

@@ -194,7 +194,7 @@ impl Policy {
     pub fn remaining(&self, agent: &AgentId, identity: &Arc<str>, wallet: Payer, now: Timestamp, books: &dyn View) -> Option<MicroUsd> {
         let rules = self.agents.get(agent)?;
         let left = |scope: &Scope, caps: &[Cap]| {
-            caps.iter().map(|cap| cap.limit.saturating_sub(books.spent(scope, cap.window.span(now, &self.zone)))).min()
+            caps.iter().map(|cap| cap.limit.saturating_sub(books.spent(scope, cap.period.span(now, &self.zone)))).min()
         };
         let rings = self.cosigner.iter().flat_map(|own| &own.rings).filter_map(|ring| match ring.whose {
             Whose::Wallet => left(&Scope::Wallet(wallet), &ring.caps),
@@ -302,6 +302,7 @@ impl<'p> Selection<'p> {
         let unverified = !candidate.proven && entry.trust.is_empty();
         let mut judged = Judged { selection: self, ask, books, checks: Vec::new(), against: Vec::new() };
         judged.against.extend(self.window(entry));
+        judged.hours();
         if !candidate.proven && !unverified {
             judged.against.push(Violation { rule: Some(entry.id.clone()), ..Violation::new(Reason::UnverifiedPayee) });
         }
@@ -335,6 +336,9 @@ impl<'p> Selection<'p> {
         Approval {
             agent: self.agent.clone(),
             session: None,
+            host: None,
+            customer: None,
+            granted: false,
             offer: self.offer.clone(),
             entry: entry.id.clone(),
             lifetime: entry.lifetime.min(Duration::from_secs(MAX_LIFETIME)),
@@ -372,6 +376,15 @@ impl Judged<'_, '_> {
         }
     }
 
+    /// The time is the co-signer's own, so it may be held against a payment.
+    fn hours(&mut self) {
+        let (now, zone) = (self.selection.terms.now, &self.selection.policy.zone);
+        if let Some(hours) = self.selection.rules.hours.as_ref().filter(|h| !h.contains(now, zone)) {
+            let resets_at = hours.next(now, zone);
+            self.against.push(Violation { rule: Some(RuleId("hours".into())), resets_at, ..Violation::new(Reason::OutsideHours) });
+        }
+    }
+
     fn caps(&mut self, scope: &Scope, caps: &[Cap], reason: Option<Reason>) {
         let cost = self.selection.offer.price.saturating_sub(self.ask.held.unwrap_or(MicroUsd::ZERO)).max(MicroUsd::ZERO);
         for cap in caps {
@@ -379,7 +392,7 @@ impl Judged<'_, '_> {
                 continue;
             }
             let (span, reason) =
-                (cap.window.span(self.selection.terms.now, &self.selection.policy.zone), reason.unwrap_or(cap_reason(cap.window)));
+                (cap.period.span(self.selection.terms.now, &self.selection.policy.zone), reason.unwrap_or(cap_reason(cap.period)));
             let spent = self.books.spent(scope, span);
             if spent.checked_add(cost).is_none_or(|sum| sum > cap.limit) {
                 self.against.push(Violation {

@@ -6,8 +6,8 @@ use jiff::ToSpan as _;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-use super::RuleId;
-use crate::payment::{AgentId, Payee, Payer, Timestamp};
+use super::{Members, RuleId};
+use crate::payment::{AgentId, Payee, Payer, SessionName, Timestamp};
 
 /// Whose counter: postings are summed per scope.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +16,15 @@ pub enum Scope {
     Agent(AgentId),
     /// What the agent paid under one allow entry.
     Entry(AgentId, RuleId),
+    /// What the agent paid at one host, as [`super::Host`] writes it.
+    Host(AgentId, Arc<str>),
+    /// What the agent paid one account.
+    AgentPayee(AgentId, Payee),
+    /// What the agent paid in one session.
+    Session(AgentId, SessionName),
+    /// What these agents paid together; with a customer only what they paid for it. The empty customer is the nameless one of a
+    /// budget `per: customer` (M3.7).
+    Shared(Members, Option<Arc<str>>),
     /// Everything this account paid; a co-signer's counter, as are the following (S4).
     Wallet(Payer),
     /// Everything this account was paid, whoever asked for it.
@@ -42,6 +51,16 @@ impl Span {
     /// The sliding span of a rate: `at >= from` is exactly `now − at < length` (M3.7).
     pub const fn last(length_ms: i64, now: Timestamp) -> Self {
         Self { from: now.plus_millis(1 - length_ms), until: Timestamp::from_millis(i64::MAX) }
+    }
+
+    /// The sliding span of a rolling cap of `hours`: sixty buckets aligned to the epoch, of which one leaves when its end + the
+    /// length ≤ now (M2.1, M3.7). So it looks back a little further than its length, never less far.
+    pub const fn rolling(hours: u32, now: Timestamp) -> Self {
+        let length = hours as i64 * 3_600_000;
+        let bucket = length / 60;
+        // The first bucket whose end (start + bucket) + length > now.
+        let from = (now.millis().saturating_sub(length + bucket).div_euclid(bucket) + 1) * bucket;
+        Self { from: Timestamp::from_millis(from), until: Timestamp::from_millis(i64::MAX) }
     }
 
     /// True if `at` lies inside.
@@ -138,8 +157,36 @@ impl Window {
     }
 }
 
+/// What a cap counts over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// A calendar period in the policy's time zone, or all time.
+    Calendar(Window),
+    /// The last so many hours (M2.1).
+    Rolling(u32),
+}
+
+impl Period {
+    /// What counts at `now`.
+    pub fn span(self, now: Timestamp, zone: &TimeZone) -> Span {
+        match self {
+            Self::Calendar(window) => window.span(now, zone),
+            Self::Rolling(hours) => Span::rolling(hours, now),
+        }
+    }
+}
+
+impl std::fmt::Display for Period {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Calendar(window) => f.write_str(window.as_str()),
+            Self::Rolling(hours) => write!(f, "rolling.{hours}h"),
+        }
+    }
+}
+
 /// The first instant at which the wall clock in `zone` reads `civil` or later.
-fn begins(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
+pub(super) fn begins(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     let instant = match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok()?,
@@ -213,6 +260,27 @@ mod tests {
         for ms in [i64::MIN, i64::MAX, 253_402_300_800_000] {
             assert_eq!(Window::Day.span(Timestamp::from_millis(ms), &TimeZone::UTC), Span::ALL);
         }
+    }
+
+    #[test]
+    fn m2_1_a_rolling_span_has_sixty_buckets_that_expire_late() {
+        let day = 24 * 3600;
+        for (hours, now, from) in [
+            // Buckets of 24 minutes = 1440 s: the one that ends exactly a day ago has left, the next is whole.
+            (24, 10 * day, 9 * day),
+            (24, 10 * day + 1, 9 * day),
+            (24, 10 * day + 1439, 9 * day),
+            (24, 10 * day + 1440, 9 * day + 1440),
+            // Buckets of a minute.
+            (1, 7200, 3600),
+            (1, 7259, 3600),
+            (1, 7260, 3660),
+            (720, 100 * day, 70 * day),
+        ] {
+            let span = Span::rolling(hours, Timestamp::from_secs(now));
+            assert_eq!((span.from, span.until.millis()), (Timestamp::from_secs(from), i64::MAX), "{hours} {now}");
+        }
+        assert_eq!(Period::Rolling(24).to_string(), "rolling.24h");
     }
 
     #[test]

@@ -43,6 +43,26 @@ const fn meaning(reason: Reason) -> (StatusCode, &'static str) {
         | R::LedgerHandover
         | R::ClockUnsure
         | R::UnknownAgent
+        | R::Killed
+        | R::AgentFrozen
+        | R::HostFrozen
+        | R::SessionRequired
+        | R::SessionUnknown
+        | R::SessionLimit
+        | R::CapRolling
+        | R::CapHost
+        | R::CapAgentPayee
+        | R::CapSession
+        | R::BudgetExceeded
+        | R::OutsideHours
+        | R::RuleDenied
+        | R::RuleError
+        | R::ApprovalRequired
+        | R::ApprovalDenied
+        | R::ApprovalTimeout
+        | R::PayeeListed
+        | R::HookDenied
+        | R::HookUnavailable
         | R::MethodNotPayable
         | R::BodyNotReplayable
         | R::BodyOpen

@@ -227,9 +227,8 @@ impl Proxy {
         for agent in policy.agents() {
             let theirs = till.signer.remaining(agent);
             for budget in policy.budgets(agent) {
-                let span = budget.window.span(now, policy.zone());
-                let spent = till.ledger().read(|books| books.spent(&budget.scope, span));
-                let mut remaining = budget.limit.saturating_sub(spent);
+                let span = budget.period.span(now, policy.zone());
+                let mut remaining = till.ledger().read(|books| books.remaining(&budget.scope, span, budget.limit));
                 if let (Some(theirs), "caps.day") = (theirs, &*budget.name) {
                     // Two judges: what may still be spent is what both would allow (M1.10).
                     self.metrics.divergence(agent, remaining.saturating_sub(theirs));

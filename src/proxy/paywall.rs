@@ -188,6 +188,7 @@ async fn pay(
         port: target.port,
         path: request.uri.path().to_owned(),
         url: target.url(request.uri.path_and_query().map_or("/", |p| p.as_str())),
+        context: crate::policy::Context::default(),
         key: crate::payment::RequestKey([0; 32]),
         likeness: crate::ledger::Likeness::default(),
     };

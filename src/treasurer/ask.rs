@@ -26,6 +26,8 @@ pub struct Ask {
     pub path: String,
     /// Scheme, authority, path and query: part of the key; for redirect chains. Never logged.
     pub url: String,
+    /// What the request says of itself, declared keys only (M3.2).
+    pub context: crate::policy::Context,
     /// Which purchase this is (M1.1).
     pub key: RequestKey,
     /// The headers that are not in the key.

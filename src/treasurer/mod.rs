@@ -145,7 +145,10 @@ impl Treasurer {
             };
             let reservation = match self.ledger.reserve(approval, purchase, now) {
                 Ok(reservation) => reservation,
-                Err(ReserveError::Stale(_)) => continue,
+                Err(ReserveError::Stale(violation)) => {
+                    settle(violation.is_none()).await;
+                    continue;
+                }
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             };
             if !wanted() {
@@ -155,7 +158,10 @@ impl Treasurer {
             let commitment = match reservation.commit().await {
                 Ok(commitment) => commitment,
                 // The policy changed between the hold and the disk: nothing was written.
-                Err(ReserveError::Stale(_)) => continue,
+                Err(ReserveError::Stale(_)) => {
+                    settle(true).await;
+                    continue;
+                }
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             };
             self.metrics.authorize(&ask.agent, Stage::Reserve, started.elapsed());
@@ -191,7 +197,7 @@ impl Treasurer {
             let valid_after = protocol::valid_after(offer.protocol, now);
             match commitment.resign(approval, valid_after, now).await {
                 Ok(()) => return self.sign(ask, commitment, offer, true).await,
-                Err(ReserveError::Stale(_)) => {}
+                Err(ReserveError::Stale(violation)) => settle(violation.is_none()).await,
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             }
         }
@@ -219,6 +225,8 @@ impl Treasurer {
             path: &ask.path,
             payer,
             now,
+            context: &ask.context,
+            granted: &[],
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
         };
@@ -276,6 +284,13 @@ impl Treasurer {
             }
         }
         Refusal::because(reason)
+    }
+}
+
+/// Between two decisions: another policy has taken effect, and the ledger is about to follow it.
+async fn settle(policy_changed: bool) {
+    if policy_changed {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -20,7 +20,8 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use self::head::Head;
-use super::books::{Books, PinKey, Posting};
+use super::books::{Books, PinKey};
+use super::posting::Posting;
 use super::{OpenError, Purchase, State};
 use crate::payment::Timestamp;
 

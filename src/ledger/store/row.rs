@@ -14,7 +14,7 @@ use crate::policy::{Cosigned, RepeatRules, RuleId};
 /// Inserts a purchase; columns in the order of the table.
 pub(super) const INSERT: &str = "INSERT INTO purchases VALUES \
     (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,\
-    ?35,?36,?37,?38)";
+    ?35,?36,?37,?38,?39)";
 
 /// Writes what an exchange changes.
 pub(super) const STATUS: &str =
@@ -65,6 +65,7 @@ pub(super) fn insert(statement: &mut Statement<'_>, num: i64, p: &Purchase) -> r
         p.cosigned.as_ref().map(|c| &*c.identity),
         p.cosigned.as_ref().is_some_and(|c| c.unverified),
         p.cosigned.as_ref().and_then(|c| c.ticket),
+        p.customer.as_deref(),
     ])
 }
 
@@ -131,6 +132,7 @@ pub(super) fn purchase(row: &Row<'_>) -> Result<(i64, Purchase), Corrupt> {
         key: column(row, "key", |b: [u8; 32]| Some(RequestKey(b)))?,
         agent: column(row, "agent", |t: String| t.parse().ok())?,
         session: column(row, "session", |t: Option<String>| t.map(|t| t.parse().ok()).map_or(Some(None), |s| s.map(Some)))?,
+        customer: maybe_text("customer")?,
         entry: RuleId(text("entry")?),
         host: column(row, "host", Some)?,
         method: column(row, "method", Some)?,

@@ -1,4 +1,4 @@
--- Version 2 (`migrate.sql` makes it of version 1). One row in `purchases` and one in `postings` per hold; both only ever grow.
+-- Version 3 (`migrate_1.sql` and `migrate_2.sql` make it of older ones). One row in `purchases` and one in `postings` per hold; both only ever grow.
 
 CREATE TABLE meta (
     one      INTEGER PRIMARY KEY CHECK (one = 1),
@@ -46,7 +46,8 @@ CREATE TABLE purchases (
     last_valid_before INTEGER NOT NULL,     -- the largest valid_before signed under the nonce (M1.4)
     identity       TEXT,                    -- the following on a co-signer alone: who asked,
     unverified     INTEGER NOT NULL,        -- whether nothing proved the payee,
-    ticket         BLOB                     -- and the human approval it used
+    ticket         BLOB,                    -- and the human approval it used
+    customer       TEXT                     -- on a proxy: whom it is for, from the request's context
 ) STRICT;
 
 -- Every counter is a sum over these. A release is a negative row in the period of what it gives back.
@@ -61,7 +62,11 @@ CREATE TABLE postings (
     wallet   BLOB,                          -- the following on a co-signer alone: its further counters (S4)
     payee    BLOB,
     identity TEXT,
-    unverified INTEGER NOT NULL
+    unverified INTEGER NOT NULL,
+    host     TEXT,                          -- the following on a proxy alone, and payee: its further counters
+    session  TEXT,
+    customer TEXT,
+    granted  INTEGER NOT NULL DEFAULT 0     -- people said yes to a limit that it exceeds (M2.6)
 ) STRICT;
 
 -- The payee of the first delivered purchase.
@@ -74,4 +79,4 @@ CREATE TABLE pins (
     PRIMARY KEY (agent, entry, host, chain)
 ) STRICT, WITHOUT ROWID;
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

@@ -13,18 +13,23 @@ use rusqlite::{Connection, OpenFlags, Row, Statement, params};
 
 use super::row::{self, Corrupt, column};
 use super::{Change, Loaded};
-use crate::ledger::books::{By, Kind, PinKey, Posting};
-use crate::ledger::counters::{QUARTER_MS, RATE_MS};
+use crate::ledger::books::PinKey;
+use crate::ledger::counters::{MINUTE_MS, MINUTES_MS, QUARTER_MS, RATE_MS};
+use crate::ledger::history::{self, REACH_MS};
 use crate::ledger::index::Live;
+use crate::ledger::posting::{By, Kind, Posting, Tags};
 use crate::ledger::{OpenError, Purchase, PurchaseState};
-use crate::payment::{AgentId, Payee, Payer, Timestamp};
+use crate::payment::{AgentId, MicroUsd, Payee, Payer, Timestamp};
 use crate::policy::RuleId;
 
 /// The schema this program writes.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
-/// The one before it, which is brought up to date at open.
-const BEFORE: i64 = 1;
+/// Those before it, which are brought up to date at open: the statements that make each the next.
+const MIGRATIONS: [&str; 2] = [include_str!("migrate_1.sql"), include_str!("migrate_2.sql")];
+
+/// The oldest that is still read.
+const OLDEST: i64 = 1;
 
 /// The database of a state folder.
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -46,12 +51,12 @@ pub(super) fn open(dir: &Path) -> Result<Connection, OpenError> {
         .map_err(|e| failed(e.into()))?;
     let version = version(&conn).map_err(|e| failed(e.into()))?;
     let fresh = version == 0 && is_empty(&conn).map_err(|e| failed(e.into()))?;
-    if version != VERSION && version != BEFORE && !fresh {
+    if !(OLDEST..=VERSION).contains(&version) && !fresh {
         return Err(OpenError::Schema { path, found: version, known: VERSION });
     }
     prepare(&conn, fresh).map_err(|e| failed(e.into()))?;
-    if version == BEFORE {
-        migrate(&conn).map_err(|e| failed(e.into()))?;
+    if !fresh {
+        migrate(&conn, version).map_err(|e| failed(e.into()))?;
     }
     Ok(conn)
 }
@@ -64,7 +69,7 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
     let conn = Connection::open_with_flags(&path, flags).map_err(|e| failed(e.into()))?;
     conn.busy_timeout(BUSY).map_err(|e| failed(e.into()))?;
     let found = version(&conn).map_err(|e| failed(e.into()))?;
-    if found == VERSION || found == BEFORE { Ok(conn) } else { Err(OpenError::Schema { path, found, known: VERSION }) }
+    if (OLDEST..=VERSION).contains(&found) { Ok(conn) } else { Err(OpenError::Schema { path, found, known: VERSION }) }
 }
 
 /// The lock file keeps other writers out; only a reader's moment of recovery is waited for.
@@ -100,8 +105,9 @@ fn prepare(conn: &Connection, fresh: bool) -> rusqlite::Result<()> {
 }
 
 /// All of it or nothing: a crash in the middle leaves the version before.
-fn migrate(conn: &Connection) -> rusqlite::Result<()> {
-    conn.execute_batch(&format!("BEGIN IMMEDIATE; {} COMMIT;", include_str!("migrate.sql")))
+fn migrate(conn: &Connection, version: i64) -> rusqlite::Result<()> {
+    let steps = MIGRATIONS.iter().skip(usize::try_from(version - OLDEST).unwrap_or(0)).copied().collect::<Vec<_>>().concat();
+    if steps.is_empty() { Ok(()) } else { conn.execute_batch(&format!("BEGIN IMMEDIATE; {steps} COMMIT;")) }
 }
 
 /// Makes a new file name durable.
@@ -119,9 +125,11 @@ fn meta(conn: &Connection) -> rusqlite::Result<(u64, Timestamp)> {
 /// Reads all purchases, oldest first.
 pub(super) fn all_purchases(conn: &Connection) -> Result<Vec<Purchase>, Corrupt> {
     // A ledger that no writer of this version has opened yet is shown as it is.
-    let before = version(conn).is_ok_and(|v| v == BEFORE);
-    let missing = "*, valid_before AS last_valid_before, NULL AS identity, 0 AS unverified, NULL AS ticket";
-    let columns = if before { missing } else { "*" };
+    let columns = match version(conn) {
+        Ok(1) => "*, valid_before AS last_valid_before, NULL AS identity, 0 AS unverified, NULL AS ticket, NULL AS customer",
+        Ok(2) => "*, NULL AS customer",
+        _ => "*",
+    };
     rows(conn, &format!("SELECT {columns} FROM purchases ORDER BY num"), [], |r| Ok(row::purchase(r)?.1))
 }
 
@@ -133,16 +141,20 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
     let agent_entry = |r: &Row<'_>| -> Result<(AgentId, RuleId), Corrupt> {
         Ok((column(r, "agent", |t: String| t.parse().ok())?, RuleId(column(r, "entry", |t: String| Some(t.into()))?)))
     };
-    let sums = format!(
-        "SELECT agent, entry, at / {QUARTER_MS} * {QUARTER_MS} AS at, wallet, payee, identity, unverified, sum(micro) AS micro \
-         FROM postings GROUP BY 1, 2, 3, 4, 5, 6, 7"
-    );
-    rows(conn, &sums, [], |r| {
-        let (agent, entry) = agent_entry(r)?;
-        let at = Timestamp::from_millis(column(r, "at", Some)?);
-        books.restore_sum(&Posting { agent, entry, at, micro: column(r, "micro", Some)?, kind: Kind::Hold, by: by(r)? });
-        Ok(())
-    })?;
+    // Old money by quarters, that of the last month by minutes, for windows that slide.
+    for (unit, newer, from) in [(QUARTER_MS, false, last.millis() - MINUTES_MS), (MINUTE_MS, true, last.millis() - MINUTES_MS)] {
+        let sums = format!(
+            "SELECT agent, entry, at / {unit} * {unit} AS at, wallet, payee, identity, unverified, host, session, customer, granted, \
+             sum(micro) AS micro FROM postings WHERE (at > ?1) = ?2 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+        );
+        rows(conn, &sums, params![from, newer], |r| {
+            let (agent, entry) = agent_entry(r)?;
+            let at = Timestamp::from_millis(column(r, "at", Some)?);
+            let micro = column(r, "micro", Some)?;
+            books.restore_sum(&Posting { agent, entry, at, micro, kind: Kind::Hold, tags: tags(r)?, by: by(r)? });
+            Ok(())
+        })?;
+    }
     rows(conn, "SELECT agent, entry, at FROM postings WHERE kind = 'hold' AND at > ?1 ORDER BY at", [last.millis() - RATE_MS], |r| {
         let (agent, entry) = agent_entry(r)?;
         books.restore_instant(&agent, &entry, Timestamp::from_millis(column(r, "at", Some)?));
@@ -154,6 +166,16 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
         books.pin_first(key, Payee(column(r, "payee", |b: [u8; 20]| Some(b.into()))?));
         Ok(())
     })?;
+    let first = "SELECT agent, entry, host, method, min(at) AS at, held FROM purchases WHERE consumed = 1 AND at < ?1 GROUP BY 1, 2, 3, 4";
+    let recent = "SELECT agent, entry, host, method, at, held FROM purchases WHERE consumed = 1 AND at >= ?1 ORDER BY num";
+    for sql in [first, recent] {
+        rows(conn, sql, [last.millis() - REACH_MS], |r| {
+            let (agent, entry) = agent_entry(r)?;
+            let key = history::Key { agent, entry, host: column(r, "host", Some)?, method: column(r, "method", Some)? };
+            books.restore_history(key, Timestamp::from_millis(column(r, "at", Some)?), MicroUsd::new(column(r, "held", Some)?));
+            Ok(())
+        })?;
+    }
     rows(conn, "SELECT * FROM purchases WHERE consumed = 0 AND state <> ?1 ORDER BY num", [PurchaseState::Void.as_str()], |r| {
         let (num, purchase) = row::purchase(r)?;
         books.enter_live(&purchase);
@@ -165,12 +187,21 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, Corrupt> {
     Ok(loaded)
 }
 
-/// A posting's further counters: all three columns, or none.
+/// A proxy's posting says where it paid; a co-signer's does not.
+fn tags(r: &Row<'_>) -> Result<Option<Arc<Tags>>, Corrupt> {
+    let Some(host) = column(r, "host", |t: Option<String>| Some(t.map(Arc::<str>::from)))? else { return Ok(None) };
+    let payee = Payee(column(r, "payee", |b: Option<[u8; 20]>| b.map(Address::from))?);
+    let session = column(r, "session", |t: Option<String>| t.map(|t| t.parse().ok()).map_or(Some(None), |s| s.map(Some)))?;
+    let customer = column(r, "customer", |t: Option<String>| Some(t.map(Arc::<str>::from)))?;
+    Ok(Some(Tags { host, payee, session, customer, granted: column(r, "granted", Some)? }.into()))
+}
+
+/// A co-signer's further counters: all three columns, or neither wallet nor identity.
 fn by(r: &Row<'_>) -> Result<Option<Arc<By>>, Corrupt> {
     let bytes = |name| column(r, name, |b: Option<[u8; 20]>| Some(b.map(Address::from)));
     let identity = column(r, "identity", |t: Option<String>| Some(t.map(Arc::<str>::from)))?;
     match (bytes("wallet")?, bytes("payee")?, identity) {
-        (None, None, None) => Ok(None),
+        (None, _, None) => Ok(None),
         (Some(wallet), Some(payee), Some(identity)) => {
             let unverified = column(r, "unverified", Some)?;
             Ok(Some(By { wallet: Payer(wallet), payee: Payee(payee), identity, unverified }.into()))
@@ -195,8 +226,8 @@ fn rows<T>(
     Ok(all)
 }
 
-const POSTING: &str = "INSERT INTO postings (purchase, agent, entry, at, micro, kind, wallet, payee, identity, unverified) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const POSTING: &str = "INSERT INTO postings (purchase, agent, entry, at, micro, kind, wallet, payee, identity, unverified, host, \
+    session, customer, granted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// The writer's prepared statements.
 pub(super) struct Session<'c> {
@@ -289,7 +320,7 @@ impl<'c> Session<'c> {
             Kind::Raise => "raise",
             Kind::Release => "release",
         };
-        let by = p.by.as_deref();
+        let (by, tags) = (p.by.as_deref(), p.tags.as_deref());
         self.posting.execute(params![
             num,
             p.agent.as_str(),
@@ -298,9 +329,13 @@ impl<'c> Session<'c> {
             p.micro,
             kind,
             by.map(|by| by.wallet.0.as_slice()),
-            by.map(|by| by.payee.0.as_slice()),
+            by.map(|by| by.payee.0).or(tags.map(|tags| tags.payee.0)).as_ref().map(|a| a.as_slice()),
             by.map(|by| &*by.identity),
             by.is_some_and(|by| by.unverified),
+            tags.map(|tags| &*tags.host),
+            tags.and_then(|tags| tags.session.as_ref()).map(|s| s.as_str()),
+            tags.and_then(|tags| tags.customer.as_deref()),
+            p.granted(),
         ])?;
         Ok(())
     }

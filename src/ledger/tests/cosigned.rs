@@ -221,5 +221,5 @@ async fn a_version_1_ledger_is_brought_up_to_date_and_counts_as_before() {
     drop(again);
     let conn = rusqlite::Connection::open(dir.path().join("ledger.db")).unwrap();
     let version: i64 = conn.query_row("PRAGMA user_version", [], |r| r.get(0)).unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }

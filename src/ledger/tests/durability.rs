@@ -174,10 +174,10 @@ async fn the_head_follows_the_store_while_it_runs_m1_9() {
 fn an_unknown_schema_is_refused_and_left_alone() {
     let (dir, ledger) = fresh();
     drop(ledger);
-    other_connection(&dir).execute_batch("PRAGMA user_version = 3").unwrap();
+    other_connection(&dir).execute_batch("PRAGMA user_version = 4").unwrap();
     let error = Ledger::open(&options(dir.path()), reading(0)).unwrap_err();
-    assert!(matches!(error, OpenError::Schema { found: 3, known: 2, .. }), "{error}");
-    assert!(matches!(Ledger::list(dir.path()), Err(OpenError::Schema { found: 3, .. })));
+    assert!(matches!(error, OpenError::Schema { found: 4, known: 3, .. }), "{error}");
+    assert!(matches!(Ledger::list(dir.path()), Err(OpenError::Schema { found: 4, .. })));
     let foreign = tempfile::tempdir().unwrap();
     other_connection(&foreign).execute_batch("CREATE TABLE theirs (x)").unwrap();
     assert!(matches!(Ledger::open(&options(foreign.path()), reading(0)), Err(OpenError::Schema { found: 0, .. })));

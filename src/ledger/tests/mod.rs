@@ -7,7 +7,9 @@ mod cosigned;
 mod crash;
 mod durability;
 mod holds;
+mod interleavings;
 mod properties;
+mod shared;
 mod speed;
 
 use std::path::Path;

@@ -81,17 +81,22 @@ fn m3_1_money_is_read_as_raw_text() {
 
 #[test]
 fn every_key_of_a_later_version_is_refused_and_never_ignored() {
-    for key in ["context", "budgets", "risk", "approvers"] {
-        let found = errors("p", &format!("version: 1\n{key}: {{}}\n"));
-        assert_eq!(found, [format!("2:1: `{key}` is not in this version: remove it")]);
-    }
-    for key in ["hours", "rules", "sessions"] {
-        let found = errors("p", &format!("version: 1\nagents:\n  bot: {{ {key}: {{}} }}\n"));
-        assert_eq!(found, [format!("3:10: `{key}` is not in this version: remove it")]);
-    }
-    for key in ["rolling", "per_host_day", "per_payee_day"] {
-        let found = errors("p", &format!("version: 1\ngroups:\n  g: {{ caps: {{ {key}: 5 }} }}\n"));
-        assert_eq!(found, [format!("3:16: `{key}` is not in this version: remove it")]);
+    let found = errors("p", "version: 1\ndefaults: { release_unverified_after: 1d }\n");
+    assert_eq!(found, ["2:13: `release_unverified_after` is not in this version: remove it"]);
+}
+
+#[test]
+fn a_key_of_another_place_says_where_it_belongs() {
+    for (text, expected) in [
+        ("agents:\n  bot: { budgets: [] }", "3:10: `budgets` stands at the top of a proxy's policy and nowhere else: remove it here"),
+        ("rules: []", "2:1: `rules` stands in an agent of a proxy's policy and nowhere else: remove it here"),
+        (
+            "agents:\n  bot: { allow: [ { host: a.example, caps: { per_host_day: 1 } } ] }",
+            "3:46: `per_host_day` stands in the caps of an agent or a group of a proxy's policy and nowhere else: remove it here",
+        ),
+    ] {
+        let found = errors("p", &format!("version: 1\n{text}\n"));
+        assert!(found.contains(&expected.to_owned()), "{found:?}");
     }
 }
 

@@ -6,9 +6,11 @@ mod cosigner;
 mod egress;
 mod examples;
 mod explain;
+mod hours;
 mod lint;
 mod order;
 mod rules;
+mod shared;
 mod speed;
 
 use alloy_primitives::{Address, U256};
@@ -69,6 +71,8 @@ pub(super) struct Books {
     pub(super) postings: Vec<(Scope, Timestamp, i64)>,
     pub(super) commitments: Vec<(Scope, Timestamp)>,
     pub(super) pins: Vec<(String, Payee)>,
+    pub(super) history: History,
+    pub(super) standing: Standing,
 }
 
 impl Books {
@@ -88,6 +92,12 @@ impl View for Books {
     fn pin(&self, _: &AgentId, entry: &RuleId, _: &Host, _: ChainId) -> Option<Address> {
         self.pins.iter().find(|(id, _)| **id == *entry.0).map(|(_, payee)| payee.0)
     }
+    fn history(&self, _: &AgentId, _: &RuleId, _: &Host, _: &Method, _: Timestamp) -> History {
+        self.history
+    }
+    fn standing(&self) -> &Standing {
+        &self.standing
+    }
     fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {
         let mut made: Vec<Timestamp> =
             self.commitments.iter().filter(|(s, at)| s == scope && span.contains(*at)).map(|(_, at)| *at).collect();
@@ -106,12 +116,14 @@ pub(super) struct Ask {
     pub(super) payer: u8,
     pub(super) held: i64,
     pub(super) bound_to: Option<&'static str>,
+    pub(super) session: Option<&'static str>,
+    pub(super) granted: Vec<&'static str>,
 }
 
 impl Default for Ask {
     fn default() -> Self {
         let (agent, url) = ("bot".into(), "https://api.example/v2/data".into());
-        Self { agent, method: Method::GET, url, now: NOW, payer: 0xee, held: 0, bound_to: None }
+        Self { agent, method: Method::GET, url, now: NOW, payer: 0xee, held: 0, bound_to: None, session: None, granted: Vec::new() }
     }
 }
 
@@ -127,9 +139,11 @@ impl Ask {
         let split = authority.rsplit_once(':').filter(|(h, p)| !h.ends_with(':') && !p.ends_with(']'));
         let (host, port) = split.map_or((authority, if scheme == "https" { 443 } else { 80 }), |(h, p)| (h, p.parse().unwrap()));
         let (agent, host) = (self.agent.parse().unwrap(), Host::parse(host).unwrap());
+        let session = self.session.map(|s| s.parse().unwrap());
+        let granted: Vec<std::sync::Arc<str>> = self.granted.iter().map(|g| (*g).into()).collect();
         let input = Input {
             agent: &agent,
-            session: None,
+            session: session.as_ref(),
             method: &self.method,
             https: scheme == "https",
             host: &host,
@@ -138,6 +152,8 @@ impl Ask {
             payer: Payer(Address::repeat_byte(self.payer)),
             now: self.now,
             held: MicroUsd::new(self.held),
+            context: &Context::default(),
+            granted: &granted,
             bound_to: self.bound_to.map(|b| b.parse().unwrap()),
         };
         if policy.evaluate(&input, challenge, books).verdict.is_ok() {
@@ -149,6 +165,11 @@ impl Ask {
     pub(super) fn of(&self, policy: &Policy, offers: Vec<Offer>, books: &Books) -> Decision {
         self.with(policy, &challenge(offers), books, |_, decision| decision)
     }
+}
+
+/// An offer of USDC on Base, of `atomic` units.
+pub(super) fn usdc(atomic: u64) -> Offer {
+    offer(0, BASE_USDC, atomic)
 }
 
 /// `entry` of the approval, or the leading reason: what most tables compare.

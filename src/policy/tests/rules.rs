@@ -8,10 +8,6 @@ fn with(extra: &str) -> Policy {
     allowing(&format!("[ {{ id: e, {ENTRY}{extra} }} ]"))
 }
 
-fn usdc(atomic: u64) -> Offer {
-    offer(0, BASE_USDC, atomic)
-}
-
 #[test]
 fn m3_7_an_entry_selects_by_request_and_absent_keys_mean_what_the_rule_says() {
     for (extra, url, expected) in [
@@ -279,15 +275,15 @@ fn m2_5_an_approval_names_every_counter_it_read_and_every_counter_it_posts_to() 
     assert_eq!(
         named,
         [
+            ("rate.per_minute".into(), agent.clone(), Reason::RateLimited),
             ("caps.hour".into(), agent.clone(), Reason::CapHour),
             ("caps.day".into(), agent.clone(), Reason::CapDay),
             ("caps.total".into(), agent.clone(), Reason::CapTotal),
             ("entry:e.caps.week".into(), entry.clone(), Reason::CapWeek),
-            ("rate.per_minute".into(), agent.clone(), Reason::RateLimited),
         ]
     );
-    assert_eq!(approval.checks()[1].limit, Limit::Spend(MicroUsd::new(5_000_000)), "M3.7: effective = the smaller");
-    assert_eq!(approval.checks()[4].span.from, NOW.plus_millis(-59_999));
+    assert_eq!(approval.checks()[2].limit, Limit::Spend(MicroUsd::new(5_000_000)), "M3.7: effective = the smaller");
+    assert_eq!(approval.checks()[0].span.from, NOW.plus_millis(-59_999));
     assert_eq!(approval.scopes(), [agent, entry]);
     assert_eq!(approval.lifetime().as_secs(), 30, "M3.7: lifetime clips");
     assert_eq!(approval.epoch(), 1);

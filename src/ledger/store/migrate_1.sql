@@ -1,5 +1,5 @@
--- Version 1 to version 2, in one transaction: the last window signed under each nonce (M1.4), and a co-signer's counters (S4).
--- A version 1 ledger is a proxy's, so what it did not know is empty; the columns stand in the order of schema.sql.
+-- Version 1 to version 2, the last window signed under each nonce (M1.4), and a co-signer's counters (S4).
+-- A version 1 ledger is a proxy's, so what it did not know is empty; the columns stand in the order of the schema.
 
 ALTER TABLE purchases ADD COLUMN last_valid_before INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE purchases ADD COLUMN identity TEXT;

@@ -1,0 +1,93 @@
+//! What was bought before: the last 50 consumed purchases within 30 days, and the first ever (M3.3).
+
+use std::collections::HashMap;
+
+use crate::payment::{AgentId, MicroUsd, Timestamp};
+use crate::policy::{History, RuleId};
+
+/// How many purchases a history looks back at.
+const LENGTH: usize = 50;
+
+/// How long it looks back, inclusive.
+pub(super) const REACH_MS: i64 = 30 * 86_400_000;
+
+/// What is told apart: the same entry, host and method.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) agent: AgentId,
+    pub(super) entry: RuleId,
+    pub(super) host: String,
+    pub(super) method: String,
+}
+
+/// Prices by the time of their hold, oldest first.
+#[derive(Debug, Default)]
+struct Prices {
+    first: Option<(Timestamp, MicroUsd)>,
+    recent: Vec<(Timestamp, MicroUsd)>,
+}
+
+/// All histories.
+#[derive(Debug, Default)]
+pub(super) struct Histories(HashMap<Key, Prices>);
+
+impl Histories {
+    /// A purchase was consumed.
+    pub(super) fn add(&mut self, key: Key, at: Timestamp, price: MicroUsd) {
+        let prices = self.0.entry(key).or_default();
+        if prices.first.is_none_or(|(first, _)| at < first) {
+            prices.first = Some((at, price));
+        }
+        prices.recent.insert(prices.recent.partition_point(|(t, _)| *t <= at), (at, price));
+        if prices.recent.len() > LENGTH {
+            prices.recent.remove(0);
+        }
+    }
+
+    /// The history of `key` at `now`.
+    pub(super) fn of(&self, key: &Key, now: Timestamp) -> History {
+        let Some(prices) = self.0.get(key) else { return History::default() };
+        let within = |at: Timestamp| now.millis().saturating_sub(at.millis()) <= REACH_MS;
+        let recent = &prices.recent[prices.recent.partition_point(|(at, _)| !within(*at))..];
+        let mut sorted: Vec<MicroUsd> = recent.iter().map(|(_, price)| *price).collect();
+        sorted.sort_unstable();
+        History {
+            count: u32::try_from(sorted.len()).unwrap_or(u32::MAX),
+            median: sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default(),
+            last: recent.last().map(|(_, price)| *price).unwrap_or_default(),
+            first: prices.first.map(|(_, price)| price),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn history(prices: &[(i64, i64)], now_ms: i64) -> (u32, i64, i64, Option<i64>) {
+        let key = Key { agent: "a".parse().unwrap(), entry: RuleId("e".into()), host: "h".into(), method: "GET".into() };
+        let mut all = Histories::default();
+        prices.iter().for_each(|(at, micro)| all.add(key.clone(), Timestamp::from_millis(*at), MicroUsd::new(*micro)));
+        let h = all.of(&key, Timestamp::from_millis(now_ms));
+        (h.count, h.median.micro(), h.last.micro(), h.first.map(MicroUsd::micro))
+    }
+
+    #[test]
+    fn m3_3_the_median_is_the_lower_one_and_the_first_price_stays() {
+        assert_eq!(history(&[], 0), (0, 0, 0, None));
+        assert_eq!(history(&[(1, 7)], 1), (1, 7, 7, Some(7)));
+        assert_eq!(history(&[(1, 7), (2, 3)], 2), (2, 3, 3, Some(7)));
+        assert_eq!(history(&[(1, 7), (2, 3), (3, 5)], 3), (3, 5, 5, Some(7)));
+        assert_eq!(history(&[(3, 5), (1, 7), (2, 3)], 3), (3, 5, 5, Some(7)), "by the time of the hold");
+        let many: Vec<_> = (0..60).map(|i| (i, i)).collect();
+        assert_eq!(history(&many, 60), (50, 34, 59, Some(0)));
+    }
+
+    #[test]
+    fn m3_7_thirty_days_are_inclusive() {
+        assert_eq!(history(&[(0, 7), (5, 3)], REACH_MS), (2, 3, 3, Some(7)));
+        assert_eq!(history(&[(0, 7), (5, 3)], REACH_MS + 1), (1, 3, 3, Some(7)));
+        assert_eq!(history(&[(0, 7), (5, 3)], 2 * REACH_MS), (0, 0, 0, Some(7)));
+    }
+}
