@@ -34,6 +34,7 @@ mod limits;
 mod money;
 #[cfg(feature = "failpoints")]
 mod mtls;
+mod naive;
 mod parent;
 mod proxy_agents;
 mod proxy_bodies;
@@ -46,6 +47,7 @@ mod proxy_tunnels;
 mod proxy_upstream;
 #[cfg(feature = "failpoints")]
 mod secrets;
+mod second_opinion;
 mod smuggling;
 mod spill;
 mod supply;
