@@ -246,6 +246,10 @@ impl<'a> Bench<'a> {
             None => self.unmatched(offer, &mut found),
             Some(entry) => self.restrictions(entry, offer, priced, &mut found),
         }
+        // without an entry nothing says allow_zero (M2.3)
+        if priced.atomic == 0 && !entry.is_some_and(|e| e.get("allow_zero").is_true()) {
+            found.deny("zero_amount", "");
+        }
         let hours = self.agent.get("hours");
         if hours.is_there() && !open(hours, self.case.at, self.zone) {
             found.deny("outside_hours", "hours");
@@ -264,9 +268,12 @@ impl<'a> Bench<'a> {
 
     fn unmatched(&self, offer: &Offer, found: &mut Found) {
         let unmatched = self.policy.get("defaults").get("unmatched");
-        let unlisted_testnet = TESTNETS.contains(&offer.network.as_str());
+        // test networks only when listed (M2.3), upfront and escrow only when listed (M1.7): nobody is asked about them
+        let flows = self.policy.get("defaults").get("flows");
+        let flow_is_off = if flows.is_there() { !flows.texts().contains(&offer.flow.as_str()) } else { offer.flow != "authorization" };
+        let off = flow_is_off || TESTNETS.contains(&offer.network.as_str());
         match unmatched.get("ask").text() {
-            Some(group) if !unlisted_testnet => found.ask("approval_required", "", vec![group.to_owned()]),
+            Some(group) if !off => found.ask("approval_required", "", vec![group.to_owned()]),
             _ if self.entry(offer, false, true).is_some() => found.deny("plain_http", ""),
             _ if self.entry(offer, true, false).is_some() => found.deny("testnet_not_listed", ""),
             _ => found.deny("not_allowed", ""),
@@ -276,9 +283,6 @@ impl<'a> Bench<'a> {
     /// What the matched entry restricts.
     fn restrictions(&self, entry: &Node, offer: &Offer, priced: &Priced, found: &mut Found) {
         let id = entry.get("id").text().expect("an id");
-        if priced.atomic == 0 && !entry.get("allow_zero").is_true() {
-            found.deny("zero_amount", "");
-        }
         if entry.get("max").text().is_some_and(|max| priced.micro > micro(max)) {
             found.deny("entry_max", format!("entry:{id}.max"));
         }

@@ -124,7 +124,7 @@ fn policy(tape: &mut Tape) -> String {
     let pay_to = tape.one(&["any", "pinned"]);
     let flows = tape.one(&["[authorization]", "[authorization, upfront]", "[upfront, authorization]"]);
     writeln!(out, "defaults: {{ unmatched: {unmatched}, pay_to: {pay_to}, flows: {flows} }}").expect("a string");
-    writeln!(out, "groups:\n  bots: {{ caps: {{ {} }}{} }}", caps(tape, "per_payment: 1, month: 100"), rate(tape, 6)).expect("a string");
+    writeln!(out, "groups:\n  bots: {{ caps: {{ {} }}{} }}", caps(tape), rate(tape, 6)).expect("a string");
     out += "agents:\n";
     for name in ["bot", "mate"] {
         out += &agent(tape, name);
@@ -138,23 +138,30 @@ fn policy(tape: &mut Tape) -> String {
     out
 }
 
-/// Some caps; hour ≤ day ≤ week ≤ month ≤ total, as the lint wants it.
-fn caps(tape: &mut Tape, least: &str) -> String {
-    let mut out = least.to_owned();
-    let mut smallest = 0;
+/// Some caps: from the payment to the month none is above the next, or the file would not load.
+fn caps(tape: &mut Tape) -> String {
+    let ladder = ["0.10", "0.15", "0.20", "0.30", "0.50", "100"];
+    let least = [2, 0, 1][tape.below(3)];
+    let mut step = least;
+    let mut out = format!("per_payment: {}", ladder[step]);
     for key in ["hour", "day", "week"] {
-        if tape.rarely(4) && !least.contains(key) {
-            smallest = smallest.max(tape.below(LIMITS.len()));
-            write!(out, ", {key}: {}", LIMITS[smallest]).expect("a string");
+        if tape.rarely(3) {
+            step += tape.below(ladder.len() - step);
+            write!(out, ", {key}: {}", ladder[step]).expect("a string");
         }
     }
+    let month = if tape.rarely(3) { step + tape.below(ladder.len() - step) } else { 5 };
+    write!(out, ", month: {}", ladder[month]).expect("a string");
     if tape.rarely(4) {
-        write!(out, ", rolling: {{ 24h: {} }}", tape.one(&LIMITS)).expect("a string");
+        write!(out, ", total: {}", ladder[month + tape.below(ladder.len() - month)]).expect("a string");
     }
     for key in ["per_host_day", "per_payee_day"] {
         if tape.rarely(6) {
-            write!(out, ", {key}: {}", tape.one(&LIMITS)).expect("a string");
+            write!(out, ", {key}: {}", tape.one(&ladder[least..])).expect("a string");
         }
+    }
+    if tape.rarely(4) {
+        write!(out, ", rolling: {{ 24h: {} }}", tape.one(&ladder[least..])).expect("a string");
     }
     out
 }
@@ -166,8 +173,7 @@ fn rate(tape: &mut Tape, n: usize) -> String {
 fn agent(tape: &mut Tape, name: &str) -> String {
     let mut out = format!("  {name}:\n");
     out += &tape.maybe(3, "    group: bots\n");
-    let least = tape.one(&["per_payment: 1, month: 100", "per_payment: 0.10, month: 100", "per_payment: 0.15, month: 0.50", "per_payment: 0.10, month: 100, total: 100"]);
-    writeln!(out, "    caps: {{ {} }}", caps(tape, least)).expect("a string");
+    writeln!(out, "    caps: {{ {} }}", caps(tape)).expect("a string");
     if tape.rarely(5) {
         writeln!(out, "    rate: {{ {}: {} }}", tape.one(&["per_minute", "per_hour"]), 1 + tape.below(3)).expect("a string");
     }
