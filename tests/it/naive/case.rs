@@ -9,79 +9,79 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// One case with every default filled in.
 #[derive(Clone, Debug)]
-pub struct Case {
-    pub name: String,
-    pub agent: String,
-    pub session: Option<String>,
-    pub at: Timestamp,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) agent: String,
+    pub(crate) session: Option<String>,
+    pub(crate) at: Timestamp,
     /// The text of the `Tollpass-Context` header.
-    pub context: Option<String>,
-    pub request: Request,
-    pub offers: Vec<Offer>,
-    pub paid: Vec<Paid>,
-    pub frozen_agents: Vec<String>,
-    pub frozen_hosts: Vec<String>,
-    pub granted: BTreeSet<String>,
-    pub wallet: Option<String>,
-    pub expect: Expect,
+    pub(crate) context: Option<String>,
+    pub(crate) request: Request,
+    pub(crate) offers: Vec<Offer>,
+    pub(crate) paid: Vec<Paid>,
+    pub(crate) frozen_agents: Vec<String>,
+    pub(crate) frozen_hosts: Vec<String>,
+    pub(crate) granted: BTreeSet<String>,
+    pub(crate) wallet: Option<String>,
+    pub(crate) expect: Expect,
 }
 
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub method: String,
-    pub scheme: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) scheme: String,
     /// Plain: lower-case A-labels or an address.
-    pub host: String,
-    pub port: u16,
-    pub path: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: String,
 }
 
 #[derive(Clone, Debug)]
-pub struct Offer {
-    pub usd: Option<i128>,
-    pub atomic: Option<String>,
-    pub network: String,
-    pub asset: String,
-    pub payee: String,
-    pub scheme: String,
-    pub flow: String,
-    pub transfer: String,
-    pub protocol: String,
-    pub timeout: String,
-    pub extra: Vec<(String, String)>,
+pub(crate) struct Offer {
+    pub(crate) usd: Option<i128>,
+    pub(crate) atomic: Option<String>,
+    pub(crate) network: String,
+    pub(crate) asset: String,
+    pub(crate) payee: String,
+    pub(crate) scheme: String,
+    pub(crate) flow: String,
+    pub(crate) transfer: String,
+    pub(crate) protocol: String,
+    pub(crate) timeout: String,
+    pub(crate) extra: Vec<(String, String)>,
 }
 
 /// One payment of the past.
 #[derive(Clone, Debug)]
-pub struct Paid {
-    pub at: Timestamp,
-    pub usd: i128,
-    pub agent: String,
-    pub entry: String,
-    pub host: String,
-    pub method: String,
-    pub payee: String,
-    pub network: String,
-    pub session: Option<String>,
+pub(crate) struct Paid {
+    pub(crate) at: Timestamp,
+    pub(crate) usd: i128,
+    pub(crate) agent: String,
+    pub(crate) entry: String,
+    pub(crate) host: String,
+    pub(crate) method: String,
+    pub(crate) payee: String,
+    pub(crate) network: String,
+    pub(crate) session: Option<String>,
     /// Context keys, such as `customer`.
-    pub context: BTreeMap<String, String>,
-    pub delivered: bool,
+    pub(crate) context: BTreeMap<String, String>,
+    pub(crate) delivered: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Expect {
-    pub verdict: String,
-    pub reasons: Option<BTreeSet<String>>,
-    pub rules: Option<BTreeSet<String>>,
-    pub groups: Option<BTreeSet<String>>,
-    pub entry: Option<String>,
-    pub usd: Option<i128>,
-    pub offer: Option<usize>,
+pub(crate) struct Expect {
+    pub(crate) verdict: String,
+    pub(crate) reasons: Option<BTreeSet<String>>,
+    pub(crate) rules: Option<BTreeSet<String>>,
+    pub(crate) groups: Option<BTreeSet<String>>,
+    pub(crate) entry: Option<String>,
+    pub(crate) usd: Option<i128>,
+    pub(crate) offer: Option<usize>,
 }
 
 const OF_A_PAYMENT: [&str; 11] = ["at", "usd", "agent", "entry", "host", "method", "payee", "network", "session", "count", "every"];
 
-pub fn cases(file: &Node) -> Vec<Case> {
+pub(crate) fn cases(file: &Node) -> Vec<Case> {
     file.get("cases").items().into_iter().map(case).collect()
 }
 
@@ -130,7 +130,7 @@ fn case(node: &Node) -> Case {
 }
 
 /// "GET https://host:port/path?query"
-pub fn request(line: &str) -> Request {
+pub(crate) fn request(line: &str) -> Request {
     let (method, url) = line.split_once(' ').expect("a method and a URL");
     let (scheme, rest) = url.split_once("://").expect("a scheme");
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

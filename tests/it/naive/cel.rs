@@ -4,10 +4,10 @@
 use super::money::{ceil_div, micro};
 
 /// Scores are compared exactly, as multiples of 10^-12.
-pub const SCORE: i128 = 1_000_000_000_000;
+pub(crate) const SCORE: i128 = 1_000_000_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub(crate) enum Value {
     Money(i128),
     Whole(i128),
     Score(i128),
@@ -16,12 +16,12 @@ pub enum Value {
 }
 
 /// The value of a name such as `price.usd`; `None` when it is not there.
-pub type Names<'a> = &'a dyn Fn(&str) -> Option<Value>;
+pub(crate) type Names<'a> = &'a dyn Fn(&str) -> Option<Value>;
 
 type Answer = Result<Value, String>;
 
 /// What the expression says; an error is `Err`.
-pub fn truth(text: &str, names: Names<'_>) -> Result<bool, String> {
+pub(crate) fn truth(text: &str, names: Names<'_>) -> Result<bool, String> {
     let mut reader = Reader { words: words(text), at: 0, names };
     let answer = reader.or();
     assert!(reader.at == reader.words.len(), "rest of {text:?}: {:?}", &reader.words[reader.at..]);
@@ -32,7 +32,7 @@ pub fn truth(text: &str, names: Names<'_>) -> Result<bool, String> {
 }
 
 /// "0.85" as a score.
-pub fn score(text: &str) -> i128 {
+pub(crate) fn score(text: &str) -> i128 {
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |t| (-1, t));
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     assert!(part.len() <= 12, "too fine: {text}");

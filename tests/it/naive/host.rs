@@ -5,7 +5,7 @@ use super::yaml::Node;
 use std::net::IpAddr;
 
 /// Lower-case A-labels without one trailing dot; an IP literal as its address.
-pub fn plain(host: &str) -> String {
+pub(crate) fn plain(host: &str) -> String {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return ip.to_string();
@@ -15,7 +15,7 @@ pub fn plain(host: &str) -> String {
 }
 
 /// Whether one pattern of a `host` list names this host (already plain). `*.x` is every subdomain and not x itself.
-pub fn host_matches(pattern: &str, host: &str) -> bool {
+pub(crate) fn host_matches(pattern: &str, host: &str) -> bool {
     if pattern == "*" {
         return true;
     }
@@ -26,7 +26,7 @@ pub fn host_matches(pattern: &str, host: &str) -> bool {
 }
 
 /// Absent ports are the scheme's own, and any on a loopback address.
-pub fn port_matches(entry: &Node, request: &Request) -> bool {
+pub(crate) fn port_matches(entry: &Node, request: &Request) -> bool {
     let ports = entry.get("ports");
     if ports.is_there() {
         return ports.texts().contains(&request.port.to_string().as_str());
@@ -36,22 +36,23 @@ pub fn port_matches(entry: &Node, request: &Request) -> bool {
 }
 
 /// `*` is any text without a slash, `/**` at the end is a slash and anything.
-pub fn path_matches(pattern: &[u8], path: &[u8]) -> bool {
+pub(crate) fn path_matches(pattern: &[u8], path: &[u8]) -> bool {
     match pattern {
         [] => path.is_empty(),
         [b'/', b'*', b'*'] => path.first() == Some(&b'/'),
-        [b'*', rest @ ..] => {
-            path_matches(rest, path) || path.first().is_some_and(|c| *c != b'/') && path_matches(pattern, &path[1..])
-        }
+        [b'*', rest @ ..] => path_matches(rest, path) || path.first().is_some_and(|c| *c != b'/') && path_matches(pattern, &path[1..]),
         [c, rest @ ..] => path.first() == Some(c) && path_matches(rest, &path[1..]),
     }
 }
 
 /// Dot segments and encoded slashes are refused before anything is matched.
-pub fn path_is_normal(path: &str) -> bool {
+pub(crate) fn path_is_normal(path: &str) -> bool {
     let lower = path.to_lowercase();
-    !lower.contains("%2f") && !lower.contains("%5c") && !lower.contains('\\') && !lower.split('/').any(|s| {
-        let s = s.replace("%2e", ".");
-        s == "." || s == ".."
-    })
+    !lower.contains("%2f")
+        && !lower.contains("%5c")
+        && !lower.contains('\\')
+        && !lower.split('/').any(|s| {
+            let s = s.replace("%2e", ".");
+            s == "." || s == ".."
+        })
 }

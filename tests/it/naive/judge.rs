@@ -2,6 +2,7 @@
 
 use super::case::{Case, Expect, Offer, Paid};
 use super::cel::{self, Value, score};
+use super::context::context;
 use super::host;
 use super::money::micro;
 use super::offer::{Priced, TESTNETS, asset_id, validate};
@@ -11,19 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What the naive evaluator says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opinion {
+pub(crate) struct Opinion {
     /// `allow`, `ask` or `deny`.
-    pub verdict: String,
-    pub reasons: BTreeSet<String>,
+    pub(crate) verdict: String,
+    pub(crate) reasons: BTreeSet<String>,
     /// Names of the rules in the way, as far as they have one.
-    pub rules: BTreeSet<String>,
+    pub(crate) rules: BTreeSet<String>,
     /// Groups whose yes is missing, for the chosen offer.
-    pub groups: BTreeSet<String>,
-    pub entry: Option<String>,
-    pub usd: Option<i128>,
-    pub offer: Option<usize>,
+    pub(crate) groups: BTreeSet<String>,
+    pub(crate) entry: Option<String>,
+    pub(crate) usd: Option<i128>,
+    pub(crate) offer: Option<usize>,
     /// Seconds: how long the ticket lives.
-    pub timeout: Option<i128>,
+    pub(crate) timeout: Option<i128>,
 }
 
 const DAY: i128 = 86_400_000;
@@ -56,7 +57,7 @@ struct Bench<'a> {
     context: BTreeMap<String, Value>,
 }
 
-pub fn judge(policy: &Node, case: &Case) -> Opinion {
+pub(crate) fn judge(policy: &Node, case: &Case) -> Opinion {
     let agent = policy.get("agents").get(&case.agent);
     if let Some(reason) = gate(case, agent) {
         return Opinion { verdict: "deny".to_owned(), reasons: [reason.to_owned()].into(), ..Opinion::default() };
@@ -102,7 +103,8 @@ pub fn judge(policy: &Node, case: &Case) -> Opinion {
     }
     opinion.verdict = "ask".to_owned();
     opinion.groups = found.asked.iter().flat_map(|(_, _, groups)| groups.clone()).collect();
-    opinion.timeout = opinion.groups.iter().filter_map(|g| policy.get("approvers").get(g).get("timeout").text()).map(|t| span_ms(t) / 1000).min();
+    opinion.timeout =
+        opinion.groups.iter().filter_map(|g| policy.get("approvers").get(g).get("timeout").text()).map(|t| span_ms(t) / 1000).min();
     opinion
 }
 
@@ -127,51 +129,6 @@ fn gate(case: &Case, agent: &Node) -> Option<&'static str> {
         return Some("path_not_normal");
     }
     None
-}
-
-/// The keys that the policy declares, of the type it declares; a header that cannot be read is no header.
-fn context(policy: &Node, header: &str) -> BTreeMap<String, Value> {
-    let mut out = BTreeMap::new();
-    let mut rest = header.trim();
-    while !rest.is_empty() {
-        let Some((key, after)) = rest.split_once('=') else { return BTreeMap::new() };
-        let key_is_good = key.starts_with(|c: char| c.is_ascii_lowercase()) && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        let (value, after) = if let Some(inner) = after.strip_prefix('"') {
-            let Some((text, after)) = inner.split_once('"') else { return BTreeMap::new() };
-            (Value::Text(text.to_owned()), after)
-        } else {
-            let end = after.find(',').unwrap_or(after.len());
-            let Some(number) = number(after[..end].trim_end()) else { return BTreeMap::new() };
-            (number, &after[end..])
-        };
-        if !key_is_good {
-            return BTreeMap::new();
-        }
-        let declared = policy.get("context").get(key).text();
-        let right = matches!((declared, &value), (Some("decimal"), Value::Score(_)) | (Some("text"), Value::Text(_)));
-        out.remove(key);
-        if right {
-            out.insert(key.to_owned(), value);
-        }
-        let after = after.trim_start();
-        match after.strip_prefix(',') {
-            // a comma at the end is not a dictionary
-            Some(more) if !more.trim().is_empty() => rest = more.trim_start(),
-            None if after.is_empty() => break,
-            _ => return BTreeMap::new(),
-        }
-    }
-    out
-}
-
-/// An RFC 9651 integer or decimal; the decimal has one to three digits after the point.
-fn number(text: &str) -> Option<Value> {
-    let digits = |t: &str| !t.is_empty() && t.len() <= 12 && t.bytes().all(|b| b.is_ascii_digit());
-    match text.trim_start_matches('-').split_once('.') {
-        Some((whole, part)) if digits(whole) && digits(part) && part.len() <= 3 => Some(Value::Score(score(text))),
-        None if digits(text.trim_start_matches('-')) => text.parse().ok().map(Value::Whole),
-        _ => None,
-    }
 }
 
 impl<'a> Bench<'a> {
@@ -469,7 +426,13 @@ impl<'a> Bench<'a> {
     }
 
     /// Step 3: allow before ask; then flow and transfer by their lists' order, price, network, asset, payee, amount.
-    fn rank(&self, offer: &Offer, priced: &Priced, entry: Option<&Node>, allowed: bool) -> (bool, usize, usize, i128, String, String, String, i128) {
+    fn rank(
+        &self,
+        offer: &Offer,
+        priced: &Priced,
+        entry: Option<&Node>,
+        allowed: bool,
+    ) -> (bool, usize, usize, i128, String, String, String, i128) {
         let place = |key: &str, value: &str| {
             let own = entry.map_or(&Node::Nothing, |e| e.get(key));
             let list = if own.is_there() { own } else { self.policy.get("defaults").get(key) };
@@ -494,7 +457,7 @@ fn names_payee(list: &Node, offer: &Offer) -> bool {
 
 impl Opinion {
     /// What differs from what a case expects; keys that are not written are not compared.
-    pub fn meets(&self, expect: &Expect) -> Result<(), String> {
+    pub(crate) fn meets(&self, expect: &Expect) -> Result<(), String> {
         let mut wrong = vec![];
         let mut check = |what: &str, same: bool, found: String| {
             if !same {

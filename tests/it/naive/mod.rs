@@ -2,11 +2,12 @@
 //! rules, every sum scanned anew. It exists to disagree with the engine where one of the two is wrong. Nothing here may use
 //! `tollpass`.
 
-pub mod case;
-pub mod cel;
-pub mod host;
-pub mod judge;
-pub mod money;
-pub mod offer;
-pub mod time;
-pub mod yaml;
+pub(crate) mod case;
+pub(crate) mod cel;
+pub(crate) mod context;
+pub(crate) mod host;
+pub(crate) mod judge;
+pub(crate) mod money;
+pub(crate) mod offer;
+pub(crate) mod time;
+pub(crate) mod yaml;

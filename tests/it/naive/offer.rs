@@ -9,11 +9,11 @@ use jiff::tz::TimeZone;
 
 /// An offer that can be paid at all.
 #[derive(Clone, Debug)]
-pub struct Priced {
-    pub atomic: i128,
-    pub micro: i128,
+pub(crate) struct Priced {
+    pub(crate) atomic: i128,
+    pub(crate) micro: i128,
     /// `eip155:8453/erc20:0x…`, lower case.
-    pub asset: String,
+    pub(crate) asset: String,
 }
 
 /// The part of the shipped table that the cases use: network, contract. All are USDC with six decimals and a dollar each.
@@ -26,23 +26,27 @@ const SHIPPED: [(&str, &str); 5] = [
 ];
 
 /// Chains whose money is worth nothing, as far as the cases name them.
-pub const TESTNETS: [&str; 2] = ["eip155:84532", "eip155:11155111"];
+pub(crate) const TESTNETS: [&str; 2] = ["eip155:84532", "eip155:11155111"];
 
 /// The CAIP-19 id, lower case, of a symbol, a contract or an id on a network; `None`: not in the table.
-pub fn asset_id(policy: &Node, network: &str, name: &str) -> Option<String> {
+pub(crate) fn asset_id(policy: &Node, network: &str, name: &str) -> Option<String> {
     let known: Vec<(String, String)> = SHIPPED
         .iter()
         .map(|(chain, token)| ("USDC".to_owned(), format!("{chain}/erc20:{token}")))
-        .chain(policy.get("assets").items().into_iter().map(|a| {
-            (a.get("symbol").text().expect("a symbol").to_owned(), a.get("id").text().expect("an id").to_lowercase())
-        }))
+        .chain(
+            policy
+                .get("assets")
+                .items()
+                .into_iter()
+                .map(|a| (a.get("symbol").text().expect("a symbol").to_owned(), a.get("id").text().expect("an id").to_lowercase())),
+        )
         .collect();
     let name = if name.starts_with("0x") { format!("{network}/erc20:{name}") } else { name.to_owned() };
     let named = |(symbol, id): &&(String, String)| *id == name.to_lowercase() || *symbol == name && id.starts_with(&format!("{network}/"));
     known.iter().find(named).map(|(_, id)| id.clone())
 }
 
-pub fn validate(policy: &Node, case: &Case, offer: &Offer) -> Result<Priced, &'static str> {
+pub(crate) fn validate(policy: &Node, case: &Case, offer: &Offer) -> Result<Priced, &'static str> {
     if offer.scheme != "exact" {
         return Err("unsupported_scheme");
     }

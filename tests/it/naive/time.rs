@@ -6,12 +6,12 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 /// "2026-11-27T15:00:00Z"
-pub fn instant(text: &str) -> Timestamp {
+pub(crate) fn instant(text: &str) -> Timestamp {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
 /// "90s", "15m", "24h", "30d" in milliseconds.
-pub fn span_ms(text: &str) -> i128 {
+pub(crate) fn span_ms(text: &str) -> i128 {
     let (number, unit) = text.split_at(text.len() - 1);
     let unit = match unit {
         "s" => 1_000,
@@ -23,13 +23,13 @@ pub fn span_ms(text: &str) -> i128 {
     number.parse::<i128>().unwrap_or_else(|e| panic!("{text}: {e}")) * unit
 }
 
-pub fn ms(at: Timestamp) -> i128 {
+pub(crate) fn ms(at: Timestamp) -> i128 {
     i128::from(at.as_millisecond())
 }
 
 /// What the calendar calls the period that holds this instant. Two instants are in one period when the names are equal; so a
 /// local hour that occurs twice is one period.
-pub fn period(window: &str, at: Timestamp, zone: &str) -> String {
+pub(crate) fn period(window: &str, at: Timestamp, zone: &str) -> String {
     let local = at.to_zoned(TimeZone::get(zone).unwrap_or_else(|e| panic!("{zone}: {e}"))).datetime();
     let date = local.date();
     match window {
@@ -47,14 +47,14 @@ pub fn period(window: &str, at: Timestamp, zone: &str) -> String {
 
 /// Whether a payment still counts in a rolling window: its bucket, one sixtieth of the span and aligned to the epoch, leaves
 /// when the bucket's end + span ≤ now.
-pub fn rolls(paid: Timestamp, now: Timestamp, span: i128) -> bool {
+pub(crate) fn rolls(paid: Timestamp, now: Timestamp, span: i128) -> bool {
     let width = span / 60;
     let end = (ms(paid).div_euclid(width) + 1) * width;
     end + span > ms(now)
 }
 
 /// Whether the wall clock is within `hours: { days, from, to, holidays }`.
-pub fn open(hours: &Node, now: Timestamp, zone: &str) -> bool {
+pub(crate) fn open(hours: &Node, now: Timestamp, zone: &str) -> bool {
     let local = now.to_zoned(TimeZone::get(zone).expect("checked")).datetime();
     let from = clock(hours.get("from"));
     let to = clock(hours.get("to"));

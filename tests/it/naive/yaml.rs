@@ -3,7 +3,7 @@
 
 /// A value of the file. What is not there is `Nothing`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub(crate) enum Node {
     Nothing,
     Text(String),
     List(Vec<Self>),
@@ -13,30 +13,30 @@ pub enum Node {
 static NOTHING: Node = Node::Nothing;
 
 impl Node {
-    pub fn get(&self, key: &str) -> &Self {
+    pub(crate) fn get(&self, key: &str) -> &Self {
         match self {
             Self::Map(pairs) => pairs.iter().find(|(k, _)| k == key).map_or(&NOTHING, |(_, v)| v),
             _ => &NOTHING,
         }
     }
 
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         *self != Self::Nothing
     }
 
-    pub fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(t) => Some(t),
             _ => None,
         }
     }
 
-    pub fn is_true(&self) -> bool {
+    pub(crate) fn is_true(&self) -> bool {
         self.text() == Some("true")
     }
 
     /// A list, or one value written without brackets.
-    pub fn items(&self) -> Vec<&Self> {
+    pub(crate) fn items(&self) -> Vec<&Self> {
         match self {
             Self::List(items) => items.iter().collect(),
             Self::Text(_) => vec![self],
@@ -44,11 +44,11 @@ impl Node {
         }
     }
 
-    pub fn texts(&self) -> Vec<&str> {
+    pub(crate) fn texts(&self) -> Vec<&str> {
         self.items().into_iter().filter_map(Self::text).collect()
     }
 
-    pub fn pairs(&self) -> &[(String, Self)] {
+    pub(crate) fn pairs(&self) -> &[(String, Self)] {
         match self {
             Self::Map(pairs) => pairs,
             _ => &[],
@@ -57,7 +57,7 @@ impl Node {
 }
 
 /// Reads a whole file. Panics on what the tests do not write: this reader is for files we own.
-pub fn read(text: &str) -> Node {
+pub(crate) fn read(text: &str) -> Node {
     let mut lines = joined(text);
     lines.reverse();
     let node = block(&mut lines, 0);

@@ -97,7 +97,8 @@ const PRICES: [&str; 9] = ["0.05", "0.050001", "0.049999", "0.10", "0.100001", "
 const LIMITS: [&str; 5] = ["0.10", "0.15", "0.20", "0.30", "0.50"];
 const NETWORKS: [&str; 4] = ["eip155:8453", "eip155:137", "eip155:1", "eip155:84532"];
 const HOSTS: [&str; 6] = ["api.example", "sub.api.example", "a.b.api.example", "other.example", "127.0.0.1", "API.Example."];
-const PATTERNS: [&str; 6] = ["api.example", "\"*.api.example\"", "[api.example, other.example]", "127.0.0.1", "other.example", "sub.api.example"];
+const PATTERNS: [&str; 6] =
+    ["api.example", "\"*.api.example\"", "[api.example, other.example]", "127.0.0.1", "other.example", "sub.api.example"];
 const PATHS: [&str; 8] = ["/v2/data", "/v2", "/v2/", "/v2/a/b", "/", "/v2/data.json", "/v3/a", "/v2//data"];
 const PATH_PATTERNS: [&str; 6] = ["/v2/**", "/v2/*", "/v2/data*", "/**", "/v2", "/*/a"];
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "HEAD"];
@@ -134,7 +135,8 @@ fn policy(tape: &mut Tape) -> String {
     out += tape.one(&["", "risk: { payee_change: { ask: finance } }\n", "risk: { payee_change: deny }\n"]);
     let able = names[..tape.below(names.len() + 1)].join(", ");
     let may_exceed = if able.is_empty() { able } else { format!(", may_exceed: [{able}]") };
-    writeln!(out, "approvers:\n  finance: {{ quorum: 1, timeout: 10m{may_exceed} }}\n  boss: {{ quorum: 1, timeout: 5m }}").expect("a string");
+    writeln!(out, "approvers:\n  finance: {{ quorum: 1, timeout: 10m{may_exceed} }}\n  boss: {{ quorum: 1, timeout: 5m }}")
+        .expect("a string");
     out
 }
 
@@ -188,7 +190,13 @@ fn agent(tape: &mut Tape, name: &str) -> String {
         writeln!(out, "      - {{ id: e{n}, {} }}", entry(tape)).expect("a string");
     }
     if tape.rarely(4) {
-        let what = tape.one(&["host: other.example", "paths: [\"/v3/**\"]", "methods: [POST]", "pay_to: [\"0x3333333333333333333333333333333333333333\"]", "host: \"*.api.example\", methods: [GET]"]);
+        let what = tape.one(&[
+            "host: other.example",
+            "paths: [\"/v3/**\"]",
+            "methods: [POST]",
+            "pay_to: [\"0x3333333333333333333333333333333333333333\"]",
+            "host: \"*.api.example\", methods: [GET]",
+        ]);
         writeln!(out, "    deny: [ {{ id: no, {what} }} ]").expect("a string");
     }
     out += &rules(tape);
@@ -261,7 +269,9 @@ fn budgets(tape: &mut Tape) -> (String, Vec<&'static str>) {
         let over = tape.one(&["", ", over: ask"]);
         let limit = tape.one(&LIMITS);
         let rest = match n {
-            0 => format!("name: everything, limit: {limit}, window: {window}, agents: all{}", tape.one(&["", ", over: ask", ", hard: true"])),
+            0 => {
+                format!("name: everything, limit: {limit}, window: {window}, agents: all{}", tape.one(&["", ", over: ask", ", hard: true"]))
+            }
             1 => format!("name: team, limit: {limit}, window: {window}, agents: {}{over}", tape.one(&["[bot, mate]", "[mate]", "[bot]"])),
             _ => format!("name: per-customer, limit: {limit}, window: {window}, per: customer{over}"),
         };
@@ -276,7 +286,13 @@ fn case(tape: &mut Tape, n: usize) -> String {
     let mut out = format!("  - name: case {n}\n    agent: {agent}\n    at: \"{at}\"\n");
     out += tape.one(&["", "    session: s1\n", "    session: s2\n"]);
     if tape.rarely(2) {
-        let context = ["confidence=0.9", "confidence=0.8, customer=\\\"acme\\\"", "customer=\\\"acme\\\"", "confidence=0.4", "confidence=0.9, customer=\\\"zenith\\\""];
+        let context = [
+            "confidence=0.9",
+            "confidence=0.8, customer=\\\"acme\\\"",
+            "customer=\\\"acme\\\"",
+            "confidence=0.4",
+            "confidence=0.9, customer=\\\"zenith\\\"",
+        ];
         writeln!(out, "    context: \"{}\"", tape.one(&context)).expect("a string");
     }
     let scheme = if tape.rarely(6) { "http" } else { "https" };

@@ -104,7 +104,8 @@ impl Past<'_> {
     }
 
     fn consumed(&self, agent: &AgentId, entry: &RuleId, host: &Host) -> Vec<&Paid> {
-        let here = |p: &&Paid| p.delivered && p.agent == agent.as_str() && *p.entry == *entry.0 && Host::parse(&p.host).as_ref() == Ok(host);
+        let here =
+            |p: &&Paid| p.delivered && p.agent == agent.as_str() && *p.entry == *entry.0 && Host::parse(&p.host).as_ref() == Ok(host);
         let mut found: Vec<_> = self.case.paid.iter().filter(here).collect();
         found.sort_by_key(|p| p.at);
         found
