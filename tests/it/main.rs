@@ -34,6 +34,7 @@ mod limits;
 mod money;
 #[cfg(feature = "failpoints")]
 mod mtls;
+mod naive;
 mod parent;
 mod proxy_agents;
 mod proxy_bodies;
@@ -45,6 +46,7 @@ mod proxy_requests;
 mod proxy_tunnels;
 mod proxy_upstream;
 mod risk;
+mod second_opinion;
 #[cfg(feature = "failpoints")]
 mod secrets;
 mod sessions;
