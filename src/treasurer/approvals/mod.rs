@@ -77,6 +77,8 @@ pub struct Yes {
     pub groups: Vec<Arc<str>>,
     /// The purchase it is for.
     pub purchase: PurchaseId,
+    /// What they said it to.
+    facts: Facts,
     ticket: Option<Arc<str>>,
     approvals: Arc<Approvals>,
     spent: bool,
@@ -152,8 +154,16 @@ impl Approvals {
         Ok(())
     }
 
-    /// Puts a question to people and waits for the answer for as long as the policy says, or until the agent leaves.
-    pub async fn ask(self: &Arc<Self>, question: &Question, ask: &Ask, policy: &Policy, clock: &Clock<'_>) -> Answer {
+    /// Puts a question to people and waits for the answer for as long as the policy says, or until the agent leaves. `held` is
+    /// the purchase that is to be signed again, if there is one; a new ticket names its own.
+    pub async fn ask(
+        self: &Arc<Self>,
+        question: &Question,
+        ask: &Ask,
+        held: Option<PurchaseId>,
+        policy: &Policy,
+        clock: &Clock<'_>,
+    ) -> Answer {
         let mut changed = self.changed.subscribe();
         let give_up = tokio::time::Instant::now() + question.hold;
         let mut waiting: Option<Arc<str>> = None;
@@ -162,7 +172,7 @@ impl Approvals {
             if waiting.as_ref().is_some_and(|id| self.ended(id, (clock.now)())) {
                 return Answer::No(Reason::ApprovalTimeout, waiting);
             }
-            let (reason, id) = match self.look(question, ask, policy, (clock.now)()) {
+            let (reason, id) = match self.look(question, ask, held, policy, (clock.now)()) {
                 Ok(answer @ Answer::Yes(_)) => return answer,
                 Ok(Answer::No(Reason::ApprovalRequired, id)) => (Reason::ApprovalRequired, id),
                 Ok(no) => return no,
@@ -194,9 +204,17 @@ impl Approvals {
     }
 
     /// The ticket of this question as it stands: opened if there is none, taken if people said yes.
-    fn look(self: &Arc<Self>, question: &Question, ask: &Ask, policy: &Policy, now: Timestamp) -> io::Result<Answer> {
+    fn look(
+        self: &Arc<Self>,
+        question: &Question,
+        ask: &Ask,
+        held: Option<PurchaseId>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> io::Result<Answer> {
         let facts = Facts::of(question, ask);
-        let key = facts.key(ask);
+        let groups = asked_groups(question, policy);
+        let key = facts.key(ask, held, &groups);
         let mut guard = self.lock();
         if let Some(id) = guard.0.by_key.get(&key).cloned()
             && let Some(open) = guard.0.tickets.get_mut(&id)
@@ -205,7 +223,7 @@ impl Approvals {
                 Standing::Granted if !open.taken => {
                     open.taken = true;
                     let (groups, purchase) = (open.ticket.granted(), open.ticket.purchase);
-                    return Ok(Answer::Yes(Yes { groups, purchase, ticket: Some(id), approvals: Arc::clone(self), spent: false }));
+                    return Ok(Answer::Yes(Yes { groups, purchase, facts, ticket: Some(id), approvals: Arc::clone(self), spent: false }));
                 }
                 Standing::Granted | Standing::Pending => return Ok(Answer::No(Reason::ApprovalRequired, Some(id))),
                 Standing::Denied => return Ok(Answer::No(Reason::ApprovalDenied, Some(id))),
@@ -213,24 +231,25 @@ impl Approvals {
             }
         }
         if let Some(id) = guard.0.mandates.values().filter(|m| m.covers(&facts, now)).map(|m| Arc::clone(&m.id)).min() {
-            return self.use_mandate(&mut guard, id, &facts);
+            return self.use_mandate(&mut guard, id, facts);
         }
         guard.0.forget(now);
         if !guard.0.has_room(&facts.agent, now) {
             return Ok(Answer::No(Reason::Busy, None));
         }
-        let ticket = new_ticket(question, facts, key, policy, now);
+        let purchase = held.unwrap_or_else(|| PurchaseId::from_bytes(rand::random()));
+        let ticket = new_ticket(question, purchase, facts, key, groups, now);
         let id = Arc::clone(&ticket.id);
         tracing::info!(ticket = &*id, agent = &*ticket.facts.agent, host = &*ticket.facts.host, "people are asked about a payment");
         self.record(&mut guard, Entry::Opened(Box::new(ticket)))?;
         Ok(Answer::No(Reason::ApprovalRequired, Some(id)))
     }
 
-    fn use_mandate(self: &Arc<Self>, guard: &mut (State, Journal), id: Arc<str>, facts: &Facts) -> io::Result<Answer> {
+    fn use_mandate(self: &Arc<Self>, guard: &mut (State, Journal), id: Arc<str>, facts: Facts) -> io::Result<Answer> {
         self.record(guard, Entry::Spent { id: Arc::clone(&id), micro: facts.micro_usd })?;
         let groups = guard.0.mandates.get(&id).map(|m| m.groups.clone()).unwrap_or_default();
         let purchase = PurchaseId::from_bytes(rand::random());
-        Ok(Answer::Yes(Yes { groups, purchase, ticket: None, approvals: Arc::clone(self), spent: false }))
+        Ok(Answer::Yes(Yes { groups, purchase, facts, ticket: None, approvals: Arc::clone(self), spent: false }))
     }
 
     /// What `who` says about a ticket.
@@ -326,6 +345,11 @@ pub struct Clock<'a> {
 }
 
 impl Yes {
+    /// Whether `question` is still the one that was answered.
+    pub(super) fn answers(&self, question: &Question, ask: &Ask) -> bool {
+        Facts::of(question, ask) == self.facts
+    }
+
     /// Writes down that the yes is used: before anything is held for it.
     ///
     /// # Errors
@@ -340,13 +364,13 @@ impl Yes {
 }
 
 impl Drop for Yes {
-    /// A yes that was not used is there for the next identical request.
+    /// A yes that was not used is there for the next identical request, and for one that waits already.
     fn drop(&mut self) {
-        if let Some(id) = self.ticket.as_ref().filter(|_| !self.spent)
-            && let Some(open) = self.approvals.lock().0.tickets.get_mut(id)
-        {
+        let Some(id) = self.ticket.as_ref().filter(|_| !self.spent) else { return };
+        if let Some(open) = self.approvals.lock().0.tickets.get_mut(id) {
             open.taken = false;
         }
+        self.approvals.changed.send_modify(|n| *n += 1);
     }
 }
 
@@ -354,15 +378,20 @@ fn new_id() -> Arc<str> {
     alloy_primitives::hex::encode(rand::random::<[u8; 16]>()).into()
 }
 
-fn new_ticket(question: &Question, facts: Facts, key: [u8; 32], policy: &Policy, now: Timestamp) -> Ticket {
+/// The groups that are asked, as the policy has them now.
+fn asked_groups(question: &Question, policy: &Policy) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for name in question.asks.iter().flat_map(|a| &a.any_of) {
         if let Some(group) = policy.approver_groups().get(name).filter(|g| groups.iter().all(|known| known.name != g.name)) {
             groups.push(Group { name: Arc::clone(name), quorum: group.quorum, members: group.members.clone() });
         }
     }
+    groups
+}
+
+fn new_ticket(question: &Question, purchase: PurchaseId, facts: Facts, key: [u8; 32], groups: Vec<Group>, now: Timestamp) -> Ticket {
     let lives = i64::try_from(question.timeout.as_millis()).unwrap_or(i64::MAX);
-    let (id, purchase, expires) = (new_id(), PurchaseId::from_bytes(rand::random()), now.plus_millis(lives));
+    let (id, expires) = (new_id(), now.plus_millis(lives));
     Ticket { id, purchase, key, facts, groups, opened: now, expires, votes: Vec::new(), used: false }
 }
 

@@ -69,7 +69,7 @@ impl World {
 
     async fn ask(&self, question: &Question, key: u8) -> Answer {
         let clock = Clock { now: &|| self.now(), wanted: &|| self.wanted.load(Ordering::SeqCst) };
-        self.approvals.ask(question, &request(key), &policy(), &clock).await
+        self.approvals.ask(question, &request(key), None, &policy(), &clock).await
     }
 
     /// Asks without waiting: what it was told, and the ticket.
@@ -219,4 +219,45 @@ async fn an_agent_cannot_open_tickets_without_end() {
     assert_eq!(world.glance(&[&["finance"]], 200).await, (Reason::Busy, String::new()));
     world.now.store(600, Ordering::SeqCst);
     assert_eq!(world.glance(&[&["finance"]], 200).await.0, Reason::ApprovalRequired);
+}
+
+#[tokio::test]
+async fn a_yes_that_goes_back_wakes_who_waits_for_it() {
+    let world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(first) = world.ask(&question(0, &[&["finance"]]), 1).await else { panic!() };
+    let long = question(60_000, &[&["finance"]]);
+    let back = async { drop(first) };
+    let (answer, ()) = tokio::join!(world.ask(&long, 1), back);
+    assert!(matches!(answer, Answer::Yes(_)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_yes_answers_its_own_question_and_no_other() {
+    let world = World::new();
+    let asked = question(0, &[&["finance"]]);
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(yes) = world.ask(&asked, 1).await else { panic!() };
+    assert!(yes.answers(&asked, &request(1)));
+    let dearer = Question { offer: crate::policy::usdc_for_test(50_001), ..asked.clone() };
+    assert!(!yes.answers(&dearer, &request(1)), "another offer of the same challenge");
+    let one_more = question(0, &[&["finance"], &["finance"]]);
+    assert!(!yes.answers(&one_more, &request(1)), "a budget that was used up meanwhile, of the same group");
+}
+
+#[test]
+fn other_people_or_another_purchase_make_another_ticket() {
+    let asked = question(0, &[&["finance"]]);
+    let facts = Facts::of(&asked, &request(1));
+    let groups = |quorum, members: Option<&[&str]>| {
+        vec![Group { name: "finance".into(), quorum, members: members.map(|m| m.iter().map(|n| (*n).into()).collect()) }]
+    };
+    let key = |held, groups: Vec<Group>| facts.key(&request(1), held, &groups);
+    let base = key(None, groups(1, None));
+    assert_eq!(base, key(None, groups(1, None)));
+    assert_ne!(base, key(None, groups(2, None)), "a raised quorum");
+    assert_ne!(base, key(None, groups(1, Some(&["ann"]))), "fewer people");
+    assert_ne!(base, key(Some(PurchaseId::from_bytes([7; 16])), groups(1, None)), "a purchase that is signed again");
 }
