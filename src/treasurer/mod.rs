@@ -326,6 +326,7 @@ impl Treasurer {
             return Err(Refusal::because(Reason::Internal));
         };
         let request = request.with_proofs(Some(ask.url.clone()), protocol::signed_offer(&offer));
+        let request = request.with_grant(self.approvals.grant(&commitment.purchase().id));
         let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if left < MIN_WINDOW_SECS {
             return Err(self.give_up(commitment, Reason::WindowTooShort, again));

@@ -33,6 +33,9 @@ const MAX_OPEN_OF_AGENT: usize = 100;
 /// How long an ended ticket is still shown, ms.
 const KEPT: i64 = 3_600_000;
 
+/// Longest grant that is kept, bytes: what a co-signer reads.
+const MAX_GRANT: usize = 4 << 10;
+
 /// How often somebody who waits looks whether the agent still does.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -42,6 +45,7 @@ const GLANCE: Duration = Duration::from_millis(200);
 enum Entry {
     Opened(Box<Ticket>),
     Voted { id: Arc<str>, vote: Vote },
+    Signed { id: Arc<str>, grant: Vec<u8> },
     Used { id: Arc<str> },
     Mandated(Box<Mandate>),
     Spent { id: Arc<str>, micro: i64 },
@@ -271,6 +275,32 @@ impl Approvals {
         guard.0.tickets.get(&id).map(|open| open.ticket.clone()).ok_or(Refused::Unknown)
     }
 
+    /// Keeps an approver's signed grant with ticket `id`. It is no vote: here the ticket's people decide, and at the co-signer the
+    /// grant (S5). The latest one counts.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing changed then.
+    pub fn attach(&self, id: &str, grant: Vec<u8>, now: Timestamp) -> Result<Ticket, Refused> {
+        if grant.is_empty() || grant.len() > MAX_GRANT {
+            return Err(Refused::Bounds(format!("a grant has 1 to {MAX_GRANT} bytes")));
+        }
+        let mut guard = self.lock();
+        let open = guard.0.tickets.get(id).ok_or(Refused::Unknown)?;
+        match open.ticket.standing(now) {
+            Standing::Pending | Standing::Granted if !open.taken => {}
+            ended => return Err(Refused::Ended(ended)),
+        }
+        let id = Arc::clone(&open.ticket.id);
+        self.record(&mut guard, Entry::Signed { id: Arc::clone(&id), grant })?;
+        guard.0.tickets.get(&id).map(|open| open.ticket.clone()).ok_or(Refused::Unknown)
+    }
+
+    /// The grant for `purchase`, if an approver signed one: sent with each of its signatures, also after a restart.
+    pub fn grant(&self, purchase: &PurchaseId) -> Option<Vec<u8>> {
+        let guard = self.lock();
+        guard.0.tickets.values().find(|open| open.ticket.purchase == *purchase).and_then(|open| open.ticket.grant.clone())
+    }
+
     /// A yes for later questions like that of ticket `id`, for the groups that have said yes to it.
     ///
     /// # Errors
@@ -392,7 +422,7 @@ fn asked_groups(question: &Question, policy: &Policy) -> Vec<Group> {
 fn new_ticket(question: &Question, purchase: PurchaseId, facts: Facts, key: [u8; 32], groups: Vec<Group>, now: Timestamp) -> Ticket {
     let lives = i64::try_from(question.timeout.as_millis()).unwrap_or(i64::MAX);
     let (id, expires) = (new_id(), now.plus_millis(lives));
-    Ticket { id, purchase, key, facts, groups, opened: now, expires, votes: Vec::new(), used: false }
+    Ticket { id, purchase, key, facts, groups, opened: now, expires, votes: Vec::new(), grant: None, used: false }
 }
 
 impl State {
@@ -405,6 +435,11 @@ impl State {
             Entry::Voted { id, vote } => {
                 if let Some(open) = self.tickets.get_mut(&id) {
                     open.ticket.vote(vote);
+                }
+            }
+            Entry::Signed { id, grant } => {
+                if let Some(open) = self.tickets.get_mut(&id) {
+                    open.ticket.grant = Some(grant);
                 }
             }
             Entry::Used { id } => {

@@ -261,3 +261,26 @@ fn other_people_or_another_purchase_make_another_ticket() {
     assert_ne!(base, key(None, groups(1, Some(&["ann"]))), "fewer people");
     assert_ne!(base, key(Some(PurchaseId::from_bytes([7; 16])), groups(1, None)), "a purchase that is signed again");
 }
+
+#[tokio::test]
+async fn s5_a_grant_stays_with_its_purchase_and_is_no_vote() {
+    let mut world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    let (_, other) = world.glance(&[&["finance"]], 2).await;
+    let purchase = world.approvals.attach(&id, vec![1, 2], world.now()).unwrap().purchase;
+    assert_eq!(world.glance(&[&["finance"]], 1).await, (Reason::ApprovalRequired, id.clone()), "no vote");
+    for (wrong, size) in [(&*id, 0), (&*id, MAX_GRANT + 1)] {
+        assert!(matches!(world.approvals.attach(wrong, vec![0; size], world.now()), Err(Refused::Bounds(_))), "{size}");
+    }
+    assert!(matches!(world.approvals.attach("nonsense", vec![1], world.now()), Err(Refused::Unknown)));
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(mut yes) = world.ask(&question(0, &[&["finance"]]), 1).await else { panic!() };
+    assert_eq!(yes.purchase, purchase);
+    yes.spend().unwrap();
+    drop(yes);
+    assert!(matches!(world.approvals.attach(&id, vec![3], world.now()), Err(Refused::Ended(Standing::Used))));
+    world.restart();
+    assert_eq!(world.approvals.grant(&purchase), Some(vec![1, 2]), "a signature that is tried again needs it");
+    let second = world.approvals.tickets().into_iter().find(|t| *t.id == *other).unwrap().purchase;
+    assert_eq!(world.approvals.grant(&second), None);
+}

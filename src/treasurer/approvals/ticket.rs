@@ -143,6 +143,9 @@ pub struct Ticket {
     pub expires: Timestamp,
     /// What was said, each person's latest word.
     pub votes: Vec<Vote>,
+    /// An approver's signed grant, for the co-signer to judge; opaque here (S5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Vec<u8>>,
     /// Its payment was held.
     pub used: bool,
 }
