@@ -271,20 +271,7 @@ impl Treasurer {
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
         };
-        let decision = self.ledger.read(|books| {
-            let asked = policy.evaluate(&input, challenge, books);
-            let (Some(yes), Some(question)) = (yes, &asked.question) else { return asked };
-            // A yes lifts what its people saw: these terms, and these reasons to ask. With its groups alone it would also let
-            // the same challenge's dearer offer pass, or a budget that was used up while they thought.
-            if !yes.answers(question, ask) {
-                return asked;
-            }
-            let granted = policy.evaluate(&Input { granted: &yes.groups, ..input }, challenge, books);
-            if granted.verdict.as_ref().is_ok_and(|approval| !approval.offer().same_terms(&question.offer)) {
-                return Decision { question: None, ..asked };
-            }
-            granted
-        });
+        let decision = self.ledger.read(|books| approvals::decide(&policy, &input, challenge, books, yes, ask));
         self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
         decision
     }

@@ -23,8 +23,8 @@ pub use ticket::{Asked, Facts, Group, Standing, Ticket, Vote};
 
 use super::Ask;
 use crate::journal::Journal;
-use crate::payment::{PurchaseId, Reason, Timestamp};
-use crate::policy::{Policy, Question};
+use crate::payment::{Challenge, PurchaseId, Reason, Timestamp};
+use crate::policy::{Decision, Input, Policy, Question, View};
 
 /// Tickets that may be open at once, and of one agent.
 const MAX_OPEN: usize = 1_000;
@@ -402,6 +402,28 @@ impl Drop for Yes {
         }
         self.approvals.changed.send_modify(|n| *n += 1);
     }
+}
+
+/// What policy says to a challenge if people said `yes`: it lifts what they saw, these terms and these reasons to ask. With its groups
+/// alone it would also let the same challenge's dearer offer pass, or a budget that was used up while they thought.
+pub(super) fn decide(
+    policy: &Policy,
+    input: &Input<'_>,
+    challenge: &Challenge,
+    books: &dyn View,
+    yes: Option<&Yes>,
+    ask: &Ask,
+) -> Decision {
+    let asked = policy.evaluate(input, challenge, books);
+    let (Some(yes), Some(question)) = (yes, &asked.question) else { return asked };
+    if !yes.answers(question, ask) {
+        return asked;
+    }
+    let granted = policy.evaluate(&Input { granted: &yes.groups, ..input.clone() }, challenge, books);
+    if granted.verdict.as_ref().is_ok_and(|approval| !approval.offer().same_terms(&question.offer)) {
+        return Decision { question: None, ..asked };
+    }
+    granted
 }
 
 fn new_id() -> Arc<str> {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::*;
-use crate::payment::RequestKey;
+use crate::payment::{AgentId, ChainId, MicroUsd, Offer, Payer, RequestKey};
 use crate::policy::{AskFor, Host, RuleId, Source};
 
 const POLICY: &str = "version: 1
@@ -283,4 +283,73 @@ async fn s5_a_grant_stays_with_its_purchase_and_is_no_vote() {
     assert_eq!(world.approvals.grant(&purchase), Some(vec![1, 2]), "a signature that is tried again needs it");
     let second = world.approvals.tickets().into_iter().find(|t| *t.id == *other).unwrap().purchase;
     assert_eq!(world.approvals.grant(&second), None);
+}
+
+/// Books in which nothing was spent.
+#[derive(Default)]
+struct Nothing(crate::policy::Standing);
+
+impl View for Nothing {
+    fn spent(&self, _: &crate::policy::Scope, _: crate::policy::Span) -> MicroUsd {
+        MicroUsd::ZERO
+    }
+    fn commitments(&self, _: &crate::policy::Scope, _: crate::policy::Span) -> u32 {
+        0
+    }
+    fn pin(&self, _: &AgentId, _: &RuleId, _: &Host, _: ChainId) -> Option<alloy_primitives::Address> {
+        None
+    }
+    fn history(&self, _: &AgentId, _: &RuleId, _: &Host, _: &http::Method, _: Timestamp) -> crate::policy::History {
+        crate::policy::History::default()
+    }
+    fn standing(&self) -> &crate::policy::Standing {
+        &self.0
+    }
+    fn nth_commitment(&self, _: &crate::policy::Scope, _: crate::policy::Span, _: u32) -> Option<Timestamp> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn m3_4_a_yes_to_one_offer_never_pays_another_of_the_same_group() {
+    let text = "version: 1
+defaults: { unmatched: { ask: finance } }
+approvers: { finance: {} }
+agents:
+  bot: { caps: { per_payment: 10, day: 100 }, allow: [ { id: e, host: other.example } ] }
+";
+    let policy = Policy::parse(&[Source { name: "p".into(), text: text.into() }], 1).unwrap();
+    let (world, ask, books) = (World::new(), request(1), Nothing::default());
+    let (cheap, dear) = (crate::policy::usdc_for_test(50_000), crate::policy::usdc_for_test(5_000_000));
+    let decided = |offers: &[&Offer], yes: Option<&Yes>| {
+        let offers = offers.iter().enumerate().map(|(index, offer)| Offer { index, ..(*offer).clone() }).collect();
+        let challenge = Challenge { protocol: cheap.protocol, offers, rejected: Vec::new(), error: None };
+        let input = Input {
+            agent: &ask.agent,
+            session: None,
+            method: &ask.method,
+            https: true,
+            host: &ask.host,
+            port: 443,
+            path: "/",
+            payer: Payer(alloy_primitives::Address::repeat_byte(0xee)),
+            now: world.now(),
+            held: MicroUsd::ZERO,
+            context: &ask.context,
+            granted: &[],
+            bound_to: None,
+        };
+        decide(&policy, &input, &challenge, &books, yes, &ask)
+    };
+    let question = decided(&[&dear, &cheap], None).question.unwrap();
+    assert_eq!(question.offer.price, cheap.price);
+    let (_, id) = match world.ask(&Question { hold: Duration::ZERO, ..question.clone() }, 1).await {
+        Answer::No(reason, id) => (reason, id.unwrap()),
+        Answer::Yes(yes) => panic!("{yes:?}"),
+    };
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(yes) = world.ask(&question, 1).await else { panic!() };
+    assert_eq!(decided(&[&dear, &cheap], Some(&yes)).verdict.unwrap().offer().price, cheap.price);
+    let withdrawn = decided(&[&dear], Some(&yes));
+    assert!(withdrawn.verdict.is_err() && withdrawn.question.is_some(), "the dearer one is another question");
 }
