@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["payment", "spelling"]),
     ("ledger", &["failpoint", "policy", "payment"]),
     ("signer", &["clock", "crew", "custody", "failpoint", "ledger", "metrics", "mpc", "payment", "wire"]),
-    ("treasurer", &["clock", "failpoint", "ledger", "metrics", "payment", "policy", "protocol", "signer"]),
+    ("treasurer", &["clock", "failpoint", "journal", "ledger", "metrics", "payment", "policy", "protocol", "signer"]),
     (
         "proxy",
         &[
@@ -41,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mpc", &["payment"]),
     ("spelling", &[]),
     ("failpoint", &[]),
+    ("journal", &[]),
     ("metrics", &["payment"]),
     ("net", &[]),
     ("wire", &["clock", "mpc", "payment"]),
