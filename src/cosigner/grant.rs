@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::trust::{Fact, Lifted, Proven};
 use crate::payment::{AgentId, Timestamp};
 use crate::policy::{Approver, RuleId, Transfer};
-use crate::wire::identity::Public;
+use crate::wire::identity::{Identity, Public};
 
 /// What is signed after.
 pub const CONTEXT: &str = "tollpass/grant/1";
@@ -42,6 +42,17 @@ pub struct Grant {
     pub exceeds: Vec<String>,
     /// Until when it may be used, Unix seconds.
     pub expires: u64,
+}
+
+impl Grant {
+    /// Encoded and signed by an approver, as an intent carries it.
+    pub fn sign(&self, approver: &Identity) -> Vec<u8> {
+        // Our own types always encode; what did not would verify nowhere.
+        let bytes = postcard::to_allocvec(self).unwrap_or_default();
+        let signature = approver.sign(CONTEXT, &bytes);
+        let signed = SignedGrant { bytes, signer: approver.public().spki().to_vec(), signature };
+        postcard::to_allocvec(&signed).unwrap_or_default()
+    }
 }
 
 /// A grant with an approver's signature over its exact bytes.

@@ -68,6 +68,7 @@ impl Commitment {
             policy: Arc::clone(&p.policy_digest),
             url: None,
             offer: None,
+            grant: None,
         };
         Some(SignRequest { id: p.id, authorization, context })
     }
@@ -244,6 +245,8 @@ pub struct SignContext {
     pub url: Option<Unlogged>,
     /// The seller's signed offer, verbatim, if the challenge had one.
     pub offer: Option<String>,
+    /// A human's yes to this purchase, signed for the co-signer and opaque here (S5).
+    pub grant: Option<Vec<u8>>,
 }
 
 /// Text with a query string in it: no Debug of the content.
@@ -269,6 +272,12 @@ impl SignRequest {
     pub fn with_proofs(mut self, url: Option<String>, offer: Option<String>) -> Self {
         self.context.url = url.map(Unlogged);
         self.context.offer = offer;
+        self
+    }
+
+    /// Adds a human's signed yes: what it lifts is the co-signer's to judge (S5).
+    pub fn with_grant(mut self, grant: Option<Vec<u8>>) -> Self {
+        self.context.grant = grant;
         self
     }
 

@@ -228,7 +228,7 @@ impl Inner {
                 url: context.url.as_ref().map(|url| url.0.clone()),
             },
             offer: context.offer.clone(),
-            grant: None,
+            grant: context.grant.clone(),
         };
         let bytes = encode(&intent);
         let signature = self.identity.sign(CONTEXT, &bytes);

@@ -159,7 +159,7 @@ impl Treasurer {
         match self.ledger.claim(&ask.key, &ask.likeness, clock.now) {
             Claim::Join(id) => Ok(Ticket::Join(id)),
             Claim::Lost { until, price } => Err(lost(until, price)),
-            Claim::Adopted(commitment) => self.adopt(ask, challenge, payer, commitment, clock.now).await,
+            Claim::Adopted(commitment) => self.adopt(ask, challenge, payer, commitment, wanted).await,
             Claim::New => self.buy(ask, challenge, payer, wanted).await,
         }
     }
@@ -167,7 +167,7 @@ impl Treasurer {
     /// The refusal for a request that cannot be sent again, because no allow entry could match its host when it came.
     pub fn refuse(&self, ask: &Ask, challenge: &Challenge) -> Refusal {
         let decided = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()));
-        match decided.and_then(|payer| self.decide(ask, challenge, payer, self.now().now, None, &[]).verdict) {
+        match decided.and_then(|payer| self.decide(ask, challenge, payer, self.now().now, None, None).verdict) {
             Err(refusal) => refusal,
             // The policy changed while the request was under way: the next attempt is kept and can be paid.
             Ok(_) => Refusal::because(Reason::Busy),
@@ -191,17 +191,18 @@ impl Treasurer {
         let mut tries = 0;
         while tries < MAX_DECISIONS {
             let now = self.gate()?.now;
-            let groups = yes.as_ref().map_or(&[][..], |yes| &yes.groups);
-            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, None, groups);
+            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, None, yes.as_ref());
             let approval = match (verdict, question) {
                 (Ok(approval), _) => approval,
-                (Err(refusal), Some(question)) if yes.is_none() => {
-                    let given = self.put_to_people(ask, &question, refusal, wanted).await?;
+                (Err(refusal), Some(question)) => {
+                    // A yes to another question than this one goes back before the next one is asked.
+                    tries += usize::from(yes.take().is_some());
+                    let given = self.put_to_people(ask, &question, None, refusal, wanted).await?;
                     id = given.purchase;
                     yes = Some(given);
                     continue;
                 }
-                (Err(refusal), _) => return Err(refusal),
+                (Err(refusal), None) => return Err(refusal),
             };
             tries += 1;
             self.check_chain(ask, &approval, now)?;
@@ -229,11 +230,7 @@ impl Treasurer {
                 // Dropping the reservation releases it: nothing was written, nothing signed.
                 return Err(Refusal::because(Reason::AgentLeft));
             }
-            // Used up before anything is durable: a crash loses the yes and never uses it twice.
-            if let Some(Err(error)) = yes.as_mut().map(Yes::spend) {
-                tracing::error!(%error, "a human approval cannot be written down as used");
-                return Err(Refusal::because(Reason::LedgerUnavailable));
-            }
+            spend(yes.as_mut())?;
             let commitment = match reservation.commit().await {
                 Ok(commitment) => commitment,
                 // The policy changed between the hold and the disk: nothing was written.
@@ -256,7 +253,7 @@ impl Treasurer {
         challenge: &Challenge,
         payer: Payer,
         mut commitment: Commitment,
-        now: Timestamp,
+        wanted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Ticket, Refusal> {
         if commitment.purchase().state == PurchaseState::Settled {
             return Ok(Ticket::Kept(Box::new(commitment)));
@@ -265,13 +262,28 @@ impl Treasurer {
         let purchase = commitment.purchase();
         let stored = protocol::restore(purchase.protocol, &purchase.wire, policy.assets()).ok();
         let unchanged = stored.filter(|old| challenge.offers.iter().any(|new| new.same_terms(old)));
-        let window = i64::try_from(purchase.valid_before).unwrap_or(i64::MAX).saturating_sub(now.secs());
+        let window = i64::try_from(purchase.valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if let (Some(offer), true) = (&unchanged, window >= MIN_WINDOW_SECS) {
             // The intent as recorded: signing it again after a crash forms the same authorization (M1.5).
             return self.sign(ask, commitment, offer.clone(), true).await;
         }
-        for _ in 0..MAX_DECISIONS {
-            let approval = self.decide(ask, challenge, payer, now, Some(&commitment), &[]).verdict?;
+        let mut yes: Option<Yes> = None;
+        let mut tries = 0;
+        while tries < MAX_DECISIONS {
+            let now = self.gate()?.now;
+            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, Some(&commitment), yes.as_ref());
+            let approval = match (verdict, question) {
+                (Ok(approval), _) => approval,
+                // Other terms under the same nonce are another question, of this purchase (M1.2).
+                (Err(refusal), Some(question)) => {
+                    tries += usize::from(yes.take().is_some());
+                    yes = Some(self.put_to_people(ask, &question, Some(commitment.purchase().id), refusal, wanted).await?);
+                    continue;
+                }
+                (Err(refusal), None) => return Err(refusal),
+            };
+            tries += 1;
+            spend(yes.as_mut())?;
             let offer = approval.offer().clone();
             let valid_after = protocol::valid_after(offer.protocol, now);
             match commitment.resign(approval, valid_after, now).await {
@@ -291,7 +303,7 @@ impl Treasurer {
         payer: Payer,
         now: Timestamp,
         held: Option<&Commitment>,
-        granted: &[Arc<str>],
+        yes: Option<&Yes>,
     ) -> Decision {
         let started = Instant::now();
         let policy = self.policy.load_full();
@@ -306,11 +318,11 @@ impl Treasurer {
             payer,
             now,
             context: &ask.context,
-            granted,
+            granted: &[],
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
         };
-        let mut decision = self.ledger.read(|books| policy.evaluate(&input, challenge, books));
+        let mut decision = self.ledger.read(|books| approvals::decide(&policy, &input, challenge, books, yes, ask));
         self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
         decision.verdict = decision.verdict.and_then(|approval| self.in_session(ask, &policy, approval, now));
         decision
@@ -351,12 +363,13 @@ impl Treasurer {
         &self,
         ask: &Ask,
         question: &Question,
+        held: Option<PurchaseId>,
         refusal: Refusal,
         wanted: &(dyn Fn() -> bool + Sync),
     ) -> Result<Yes, Refusal> {
         let policy = self.policy.load_full();
         let clock = approvals::Clock { now: &|| self.now().now, wanted };
-        match self.approvals.ask(question, ask, &policy, &clock).await {
+        match self.approvals.ask(question, ask, held, &policy, &clock).await {
             Answer::Yes(yes) => Ok(yes),
             Answer::No(reason, ticket) => Err(refusal.asked(reason, ticket)),
         }
@@ -382,6 +395,7 @@ impl Treasurer {
             return Err(Refusal::because(Reason::Internal));
         };
         let request = request.with_proofs(Some(ask.url.clone()), protocol::signed_offer(&offer));
+        let request = request.with_grant(self.approvals.grant(&commitment.purchase().id));
         let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if left < MIN_WINDOW_SECS {
             return Err(self.give_up(commitment, Reason::WindowTooShort, again));
@@ -431,6 +445,13 @@ async fn settle(policy_changed: bool) {
     if policy_changed {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Used up before anything is durable: a crash loses the yes and never uses it twice.
+fn spend(yes: Option<&mut Yes>) -> Result<(), Refusal> {
+    let Some(Err(error)) = yes.map(Yes::spend) else { return Ok(()) };
+    tracing::error!(%error, "a human approval cannot be written down as used");
+    Err(Refusal::because(Reason::LedgerUnavailable))
 }
 
 fn lost(until: Timestamp, price: MicroUsd) -> Refusal {

@@ -23,8 +23,8 @@ pub use ticket::{Asked, Facts, Group, Standing, Ticket, Vote};
 
 use super::Ask;
 use crate::journal::Journal;
-use crate::payment::{PurchaseId, Reason, Timestamp};
-use crate::policy::{Policy, Question};
+use crate::payment::{Challenge, PurchaseId, Reason, Timestamp};
+use crate::policy::{Decision, Input, Policy, Question, View};
 
 /// Tickets that may be open at once, and of one agent.
 const MAX_OPEN: usize = 1_000;
@@ -32,6 +32,9 @@ const MAX_OPEN_OF_AGENT: usize = 100;
 
 /// How long an ended ticket is still shown, ms.
 const KEPT: i64 = 3_600_000;
+
+/// Longest grant that is kept, bytes: what a co-signer reads.
+const MAX_GRANT: usize = 4 << 10;
 
 /// How often somebody who waits looks whether the agent still does.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -42,6 +45,7 @@ const GLANCE: Duration = Duration::from_millis(200);
 enum Entry {
     Opened(Box<Ticket>),
     Voted { id: Arc<str>, vote: Vote },
+    Signed { id: Arc<str>, grant: Vec<u8> },
     Used { id: Arc<str> },
     Mandated(Box<Mandate>),
     Spent { id: Arc<str>, micro: i64 },
@@ -77,6 +81,8 @@ pub struct Yes {
     pub groups: Vec<Arc<str>>,
     /// The purchase it is for.
     pub purchase: PurchaseId,
+    /// What they said it to.
+    facts: Facts,
     ticket: Option<Arc<str>>,
     approvals: Arc<Approvals>,
     spent: bool,
@@ -152,8 +158,16 @@ impl Approvals {
         Ok(())
     }
 
-    /// Puts a question to people and waits for the answer for as long as the policy says, or until the agent leaves.
-    pub async fn ask(self: &Arc<Self>, question: &Question, ask: &Ask, policy: &Policy, clock: &Clock<'_>) -> Answer {
+    /// Puts a question to people and waits for the answer for as long as the policy says, or until the agent leaves. `held` is
+    /// the purchase that is to be signed again, if there is one; a new ticket names its own.
+    pub async fn ask(
+        self: &Arc<Self>,
+        question: &Question,
+        ask: &Ask,
+        held: Option<PurchaseId>,
+        policy: &Policy,
+        clock: &Clock<'_>,
+    ) -> Answer {
         let mut changed = self.changed.subscribe();
         let give_up = tokio::time::Instant::now() + question.hold;
         let mut waiting: Option<Arc<str>> = None;
@@ -162,7 +176,7 @@ impl Approvals {
             if waiting.as_ref().is_some_and(|id| self.ended(id, (clock.now)())) {
                 return Answer::No(Reason::ApprovalTimeout, waiting);
             }
-            let (reason, id) = match self.look(question, ask, policy, (clock.now)()) {
+            let (reason, id) = match self.look(question, ask, held, policy, (clock.now)()) {
                 Ok(answer @ Answer::Yes(_)) => return answer,
                 Ok(Answer::No(Reason::ApprovalRequired, id)) => (Reason::ApprovalRequired, id),
                 Ok(no) => return no,
@@ -194,9 +208,17 @@ impl Approvals {
     }
 
     /// The ticket of this question as it stands: opened if there is none, taken if people said yes.
-    fn look(self: &Arc<Self>, question: &Question, ask: &Ask, policy: &Policy, now: Timestamp) -> io::Result<Answer> {
+    fn look(
+        self: &Arc<Self>,
+        question: &Question,
+        ask: &Ask,
+        held: Option<PurchaseId>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> io::Result<Answer> {
         let facts = Facts::of(question, ask);
-        let key = facts.key(ask);
+        let groups = asked_groups(question, policy);
+        let key = facts.key(ask, held, &groups);
         let mut guard = self.lock();
         if let Some(id) = guard.0.by_key.get(&key).cloned()
             && let Some(open) = guard.0.tickets.get_mut(&id)
@@ -205,7 +227,7 @@ impl Approvals {
                 Standing::Granted if !open.taken => {
                     open.taken = true;
                     let (groups, purchase) = (open.ticket.granted(), open.ticket.purchase);
-                    return Ok(Answer::Yes(Yes { groups, purchase, ticket: Some(id), approvals: Arc::clone(self), spent: false }));
+                    return Ok(Answer::Yes(Yes { groups, purchase, facts, ticket: Some(id), approvals: Arc::clone(self), spent: false }));
                 }
                 Standing::Granted | Standing::Pending => return Ok(Answer::No(Reason::ApprovalRequired, Some(id))),
                 Standing::Denied => return Ok(Answer::No(Reason::ApprovalDenied, Some(id))),
@@ -213,24 +235,25 @@ impl Approvals {
             }
         }
         if let Some(id) = guard.0.mandates.values().filter(|m| m.covers(&facts, now)).map(|m| Arc::clone(&m.id)).min() {
-            return self.use_mandate(&mut guard, id, &facts);
+            return self.use_mandate(&mut guard, id, facts);
         }
         guard.0.forget(now);
         if !guard.0.has_room(&facts.agent, now) {
             return Ok(Answer::No(Reason::Busy, None));
         }
-        let ticket = new_ticket(question, facts, key, policy, now);
+        let purchase = held.unwrap_or_else(|| PurchaseId::from_bytes(rand::random()));
+        let ticket = new_ticket(question, purchase, facts, key, groups, now);
         let id = Arc::clone(&ticket.id);
         tracing::info!(ticket = &*id, agent = &*ticket.facts.agent, host = &*ticket.facts.host, "people are asked about a payment");
         self.record(&mut guard, Entry::Opened(Box::new(ticket)))?;
         Ok(Answer::No(Reason::ApprovalRequired, Some(id)))
     }
 
-    fn use_mandate(self: &Arc<Self>, guard: &mut (State, Journal), id: Arc<str>, facts: &Facts) -> io::Result<Answer> {
+    fn use_mandate(self: &Arc<Self>, guard: &mut (State, Journal), id: Arc<str>, facts: Facts) -> io::Result<Answer> {
         self.record(guard, Entry::Spent { id: Arc::clone(&id), micro: facts.micro_usd })?;
         let groups = guard.0.mandates.get(&id).map(|m| m.groups.clone()).unwrap_or_default();
         let purchase = PurchaseId::from_bytes(rand::random());
-        Ok(Answer::Yes(Yes { groups, purchase, ticket: None, approvals: Arc::clone(self), spent: false }))
+        Ok(Answer::Yes(Yes { groups, purchase, facts, ticket: None, approvals: Arc::clone(self), spent: false }))
     }
 
     /// What `who` says about a ticket.
@@ -250,6 +273,32 @@ impl Approvals {
         let (id, vote) = (Arc::clone(&open.ticket.id), Vote { who: Arc::clone(who), yes, at: now });
         self.record(&mut guard, Entry::Voted { id: Arc::clone(&id), vote })?;
         guard.0.tickets.get(&id).map(|open| open.ticket.clone()).ok_or(Refused::Unknown)
+    }
+
+    /// Keeps an approver's signed grant with ticket `id`. It is no vote: here the ticket's people decide, and at the co-signer the
+    /// grant (S5). The latest one counts.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing changed then.
+    pub fn attach(&self, id: &str, grant: Vec<u8>, now: Timestamp) -> Result<Ticket, Refused> {
+        if grant.is_empty() || grant.len() > MAX_GRANT {
+            return Err(Refused::Bounds(format!("a grant has 1 to {MAX_GRANT} bytes")));
+        }
+        let mut guard = self.lock();
+        let open = guard.0.tickets.get(id).ok_or(Refused::Unknown)?;
+        match open.ticket.standing(now) {
+            Standing::Pending | Standing::Granted if !open.taken => {}
+            ended => return Err(Refused::Ended(ended)),
+        }
+        let id = Arc::clone(&open.ticket.id);
+        self.record(&mut guard, Entry::Signed { id: Arc::clone(&id), grant })?;
+        guard.0.tickets.get(&id).map(|open| open.ticket.clone()).ok_or(Refused::Unknown)
+    }
+
+    /// The grant for `purchase`, if an approver signed one: sent with each of its signatures, also after a restart.
+    pub fn grant(&self, purchase: &PurchaseId) -> Option<Vec<u8>> {
+        let guard = self.lock();
+        guard.0.tickets.values().find(|open| open.ticket.purchase == *purchase).and_then(|open| open.ticket.grant.clone())
     }
 
     /// A yes for later questions like that of ticket `id`, for the groups that have said yes to it.
@@ -326,6 +375,11 @@ pub struct Clock<'a> {
 }
 
 impl Yes {
+    /// Whether `question` is still the one that was answered.
+    pub(super) fn answers(&self, question: &Question, ask: &Ask) -> bool {
+        Facts::of(question, ask) == self.facts
+    }
+
     /// Writes down that the yes is used: before anything is held for it.
     ///
     /// # Errors
@@ -340,30 +394,57 @@ impl Yes {
 }
 
 impl Drop for Yes {
-    /// A yes that was not used is there for the next identical request.
+    /// A yes that was not used is there for the next identical request, and for one that waits already.
     fn drop(&mut self) {
-        if let Some(id) = self.ticket.as_ref().filter(|_| !self.spent)
-            && let Some(open) = self.approvals.lock().0.tickets.get_mut(id)
-        {
+        let Some(id) = self.ticket.as_ref().filter(|_| !self.spent) else { return };
+        if let Some(open) = self.approvals.lock().0.tickets.get_mut(id) {
             open.taken = false;
         }
+        self.approvals.changed.send_modify(|n| *n += 1);
     }
+}
+
+/// What policy says to a challenge if people said `yes`: it lifts what they saw, these terms and these reasons to ask. With its groups
+/// alone it would also let the same challenge's dearer offer pass, or a budget that was used up while they thought.
+pub(super) fn decide(
+    policy: &Policy,
+    input: &Input<'_>,
+    challenge: &Challenge,
+    books: &dyn View,
+    yes: Option<&Yes>,
+    ask: &Ask,
+) -> Decision {
+    let asked = policy.evaluate(input, challenge, books);
+    let (Some(yes), Some(question)) = (yes, &asked.question) else { return asked };
+    if !yes.answers(question, ask) {
+        return asked;
+    }
+    let granted = policy.evaluate(&Input { granted: &yes.groups, ..input.clone() }, challenge, books);
+    if granted.verdict.as_ref().is_ok_and(|approval| !approval.offer().same_terms(&question.offer)) {
+        return Decision { question: None, ..asked };
+    }
+    granted
 }
 
 fn new_id() -> Arc<str> {
     alloy_primitives::hex::encode(rand::random::<[u8; 16]>()).into()
 }
 
-fn new_ticket(question: &Question, facts: Facts, key: [u8; 32], policy: &Policy, now: Timestamp) -> Ticket {
+/// The groups that are asked, as the policy has them now.
+fn asked_groups(question: &Question, policy: &Policy) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for name in question.asks.iter().flat_map(|a| &a.any_of) {
         if let Some(group) = policy.approver_groups().get(name).filter(|g| groups.iter().all(|known| known.name != g.name)) {
             groups.push(Group { name: Arc::clone(name), quorum: group.quorum, members: group.members.clone() });
         }
     }
+    groups
+}
+
+fn new_ticket(question: &Question, purchase: PurchaseId, facts: Facts, key: [u8; 32], groups: Vec<Group>, now: Timestamp) -> Ticket {
     let lives = i64::try_from(question.timeout.as_millis()).unwrap_or(i64::MAX);
-    let (id, purchase, expires) = (new_id(), PurchaseId::from_bytes(rand::random()), now.plus_millis(lives));
-    Ticket { id, purchase, key, facts, groups, opened: now, expires, votes: Vec::new(), used: false }
+    let (id, expires) = (new_id(), now.plus_millis(lives));
+    Ticket { id, purchase, key, facts, groups, opened: now, expires, votes: Vec::new(), grant: None, used: false }
 }
 
 impl State {
@@ -376,6 +457,11 @@ impl State {
             Entry::Voted { id, vote } => {
                 if let Some(open) = self.tickets.get_mut(&id) {
                     open.ticket.vote(vote);
+                }
+            }
+            Entry::Signed { id, grant } => {
+                if let Some(open) = self.tickets.get_mut(&id) {
+                    open.ticket.grant = Some(grant);
                 }
             }
             Entry::Used { id } => {

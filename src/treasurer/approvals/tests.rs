@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::*;
-use crate::payment::RequestKey;
+use crate::payment::{AgentId, ChainId, MicroUsd, Offer, Payer, RequestKey};
 use crate::policy::{AskFor, Host, RuleId, Source};
 
 const POLICY: &str = "version: 1
@@ -69,7 +69,7 @@ impl World {
 
     async fn ask(&self, question: &Question, key: u8) -> Answer {
         let clock = Clock { now: &|| self.now(), wanted: &|| self.wanted.load(Ordering::SeqCst) };
-        self.approvals.ask(question, &request(key), &policy(), &clock).await
+        self.approvals.ask(question, &request(key), None, &policy(), &clock).await
     }
 
     /// Asks without waiting: what it was told, and the ticket.
@@ -219,4 +219,137 @@ async fn an_agent_cannot_open_tickets_without_end() {
     assert_eq!(world.glance(&[&["finance"]], 200).await, (Reason::Busy, String::new()));
     world.now.store(600, Ordering::SeqCst);
     assert_eq!(world.glance(&[&["finance"]], 200).await.0, Reason::ApprovalRequired);
+}
+
+#[tokio::test]
+async fn a_yes_that_goes_back_wakes_who_waits_for_it() {
+    let world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(first) = world.ask(&question(0, &[&["finance"]]), 1).await else { panic!() };
+    let long = question(60_000, &[&["finance"]]);
+    let back = async { drop(first) };
+    let (answer, ()) = tokio::join!(world.ask(&long, 1), back);
+    assert!(matches!(answer, Answer::Yes(_)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_yes_answers_its_own_question_and_no_other() {
+    let world = World::new();
+    let asked = question(0, &[&["finance"]]);
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(yes) = world.ask(&asked, 1).await else { panic!() };
+    assert!(yes.answers(&asked, &request(1)));
+    let dearer = Question { offer: crate::policy::usdc_for_test(50_001), ..asked.clone() };
+    assert!(!yes.answers(&dearer, &request(1)), "another offer of the same challenge");
+    let one_more = question(0, &[&["finance"], &["finance"]]);
+    assert!(!yes.answers(&one_more, &request(1)), "a budget that was used up meanwhile, of the same group");
+}
+
+#[test]
+fn other_people_or_another_purchase_make_another_ticket() {
+    let asked = question(0, &[&["finance"]]);
+    let facts = Facts::of(&asked, &request(1));
+    let groups = |quorum, members: Option<&[&str]>| {
+        vec![Group { name: "finance".into(), quorum, members: members.map(|m| m.iter().map(|n| (*n).into()).collect()) }]
+    };
+    let key = |held, groups: Vec<Group>| facts.key(&request(1), held, &groups);
+    let base = key(None, groups(1, None));
+    assert_eq!(base, key(None, groups(1, None)));
+    assert_ne!(base, key(None, groups(2, None)), "a raised quorum");
+    assert_ne!(base, key(None, groups(1, Some(&["ann"]))), "fewer people");
+    assert_ne!(base, key(Some(PurchaseId::from_bytes([7; 16])), groups(1, None)), "a purchase that is signed again");
+}
+
+#[tokio::test]
+async fn s5_a_grant_stays_with_its_purchase_and_is_no_vote() {
+    let mut world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    let (_, other) = world.glance(&[&["finance"]], 2).await;
+    let purchase = world.approvals.attach(&id, vec![1, 2], world.now()).unwrap().purchase;
+    assert_eq!(world.glance(&[&["finance"]], 1).await, (Reason::ApprovalRequired, id.clone()), "no vote");
+    for (wrong, size) in [(&*id, 0), (&*id, MAX_GRANT + 1)] {
+        assert!(matches!(world.approvals.attach(wrong, vec![0; size], world.now()), Err(Refused::Bounds(_))), "{size}");
+    }
+    assert!(matches!(world.approvals.attach("nonsense", vec![1], world.now()), Err(Refused::Unknown)));
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(mut yes) = world.ask(&question(0, &[&["finance"]]), 1).await else { panic!() };
+    assert_eq!(yes.purchase, purchase);
+    yes.spend().unwrap();
+    drop(yes);
+    assert!(matches!(world.approvals.attach(&id, vec![3], world.now()), Err(Refused::Ended(Standing::Used))));
+    world.restart();
+    assert_eq!(world.approvals.grant(&purchase), Some(vec![1, 2]), "a signature that is tried again needs it");
+    let second = world.approvals.tickets().into_iter().find(|t| *t.id == *other).unwrap().purchase;
+    assert_eq!(world.approvals.grant(&second), None);
+}
+
+/// Books in which nothing was spent.
+#[derive(Default)]
+struct Nothing(crate::policy::Standing);
+
+impl View for Nothing {
+    fn spent(&self, _: &crate::policy::Scope, _: crate::policy::Span) -> MicroUsd {
+        MicroUsd::ZERO
+    }
+    fn commitments(&self, _: &crate::policy::Scope, _: crate::policy::Span) -> u32 {
+        0
+    }
+    fn pin(&self, _: &AgentId, _: &RuleId, _: &Host, _: ChainId) -> Option<alloy_primitives::Address> {
+        None
+    }
+    fn history(&self, _: &AgentId, _: &RuleId, _: &Host, _: &http::Method, _: Timestamp) -> crate::policy::History {
+        crate::policy::History::default()
+    }
+    fn standing(&self) -> &crate::policy::Standing {
+        &self.0
+    }
+    fn nth_commitment(&self, _: &crate::policy::Scope, _: crate::policy::Span, _: u32) -> Option<Timestamp> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn m3_4_a_yes_to_one_offer_never_pays_another_of_the_same_group() {
+    let text = "version: 1
+defaults: { unmatched: { ask: finance } }
+approvers: { finance: {} }
+agents:
+  bot: { caps: { per_payment: 10, day: 100 }, allow: [ { id: e, host: other.example } ] }
+";
+    let policy = Policy::parse(&[Source { name: "p".into(), text: text.into() }], 1).unwrap();
+    let (world, ask, books) = (World::new(), request(1), Nothing::default());
+    let (cheap, dear) = (crate::policy::usdc_for_test(50_000), crate::policy::usdc_for_test(5_000_000));
+    let decided = |offers: &[&Offer], yes: Option<&Yes>| {
+        let offers = offers.iter().enumerate().map(|(index, offer)| Offer { index, ..(*offer).clone() }).collect();
+        let challenge = Challenge { protocol: cheap.protocol, offers, rejected: Vec::new(), error: None };
+        let input = Input {
+            agent: &ask.agent,
+            session: None,
+            method: &ask.method,
+            https: true,
+            host: &ask.host,
+            port: 443,
+            path: "/",
+            payer: Payer(alloy_primitives::Address::repeat_byte(0xee)),
+            now: world.now(),
+            held: MicroUsd::ZERO,
+            context: &ask.context,
+            granted: &[],
+            bound_to: None,
+        };
+        decide(&policy, &input, &challenge, &books, yes, &ask)
+    };
+    let question = decided(&[&dear, &cheap], None).question.unwrap();
+    assert_eq!(question.offer.price, cheap.price);
+    let (_, id) = match world.ask(&Question { hold: Duration::ZERO, ..question.clone() }, 1).await {
+        Answer::No(reason, id) => (reason, id.unwrap()),
+        Answer::Yes(yes) => panic!("{yes:?}"),
+    };
+    world.vote(&id, "ann", true).unwrap();
+    let Answer::Yes(yes) = world.ask(&question, 1).await else { panic!() };
+    assert_eq!(decided(&[&dear, &cheap], Some(&yes)).verdict.unwrap().offer().price, cheap.price);
+    let withdrawn = decided(&[&dear], Some(&yes));
+    assert!(withdrawn.verdict.is_err() && withdrawn.question.is_some(), "the dearer one is another question");
 }

@@ -94,12 +94,14 @@ impl Facts {
         }
     }
 
-    /// What an identical question has: the same request and the same terms.
-    pub(super) fn key(&self, ask: &Ask) -> [u8; 32] {
+    /// What an identical question has: the same request, purchase and terms, and the same people to answer it, so that a ticket
+    /// never passes a quorum that was raised, or a member who left, after it was opened.
+    pub(super) fn key(&self, ask: &Ask, held: Option<PurchaseId>, groups: &[Group]) -> [u8; 32] {
         let mut hash = Sha256::new_with_prefix(b"tollpass/ticket/1");
         hash.update(ask.key.0);
-        // Field by field and length by length: JSON of our own type is both.
-        hash.update(serde_json::to_vec(self).unwrap_or_default());
+        hash.update(held.map_or([0; 16], |id| *id.bytes()));
+        // Field by field and length by length: JSON of our own types is both.
+        hash.update(serde_json::to_vec(&(self, groups)).unwrap_or_default());
         hash.finalize().into()
     }
 }
@@ -141,6 +143,9 @@ pub struct Ticket {
     pub expires: Timestamp,
     /// What was said, each person's latest word.
     pub votes: Vec<Vote>,
+    /// An approver's signed grant, for the co-signer to judge; opaque here (S5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Vec<u8>>,
     /// Its payment was held.
     pub used: bool,
 }
