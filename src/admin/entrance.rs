@@ -134,7 +134,13 @@ mod tests {
     fn over_tcp() -> Handler {
         let lines: Vec<String> = Role::ALL
             .into_iter()
-            .map(|r| format!("  {0}: {{ roles: [{0}], tokens: [\"sha256:{1}\"] }}\n", r.as_str(), alloy_primitives::hex::encode(Sha256::digest(r.as_str()))))
+            .map(|r| {
+                format!(
+                    "  {0}: {{ roles: [{0}], tokens: [\"sha256:{1}\"] }}\n",
+                    r.as_str(),
+                    alloy_primitives::hex::encode(Sha256::digest(r.as_str()))
+                )
+            })
             .collect();
         let tokens = OperatorTokens::parse("f", &format!("operators:\n{}", lines.concat())).unwrap();
         tcp(Arc::new(Api::new(vec![Arc::new(Mirror)])), Some(Arc::new(ArcSwap::from_pointee(tokens))), "127.0.0.1:9402".parse().unwrap())
@@ -188,9 +194,14 @@ mod tests {
             let (status, body) = ask(&handler, "POST", &format!("/v1/mirror/{}", role.as_str()), &[], r#"{"a":1}"#).await;
             assert_eq!((status, &*body), (200, r#"{"who":"socket","body":{"a":1}}"#));
         }
-        for (path, body, status) in
-            [("/v1/mirror/read", "[]", 400), ("/v1/mirror/read", "{", 400), ("/v1/none", "", 404), ("/v1", "", 404), ("/v1/mirrors", "", 404), ("/v2/mirror/read", "", 404)]
-        {
+        for (path, body, status) in [
+            ("/v1/mirror/read", "[]", 400),
+            ("/v1/mirror/read", "{", 400),
+            ("/v1/none", "", 404),
+            ("/v1", "", 404),
+            ("/v1/mirrors", "", 404),
+            ("/v2/mirror/read", "", 404),
+        ] {
             assert_eq!(ask(&handler, "POST", path, &[], body).await.0, status, "{path} {body}");
         }
     }

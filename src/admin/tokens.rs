@@ -93,7 +93,8 @@ fn operator(key: &Key, node: &Node, problems: &mut Problems) -> Option<Operator>
         }
     }
     if hashes.len() > LIVE {
-        problems.at(s.place("tokens"), format!("more than {LIVE} tokens: remove the oldest, so that a leaked one does not stay live unseen"));
+        problems
+            .at(s.place("tokens"), format!("more than {LIVE} tokens: remove the oldest, so that a leaked one does not stay live unseen"));
     }
     Some(Operator { name: key.text.as_str().into(), roles, hashes })
 }

@@ -11,8 +11,8 @@ use super::scalar::{
 };
 use super::tree::{At, Keys, Node, Problem, Section, Value};
 use super::{
-    AccessFormat, AdminConfig, AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig, TransparentConfig,
-    Unnamed, UpstreamConfig,
+    AccessFormat, AdminConfig, AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig,
+    TransparentConfig, Unnamed, UpstreamConfig,
 };
 use crate::payment::AgentId;
 

@@ -24,9 +24,9 @@ use crate::mpc::{Origin, Party};
 use crate::payment::AgentId;
 use crate::policy::Policy;
 use crate::reload::{self, Reloader};
+use crate::stops::Stops;
 use crate::wire::identity::Identity;
 use crate::wire::identity::load_or_refuse;
-use crate::stops::Stops;
 use crate::wire::link;
 use crate::{clock, net, state};
 
@@ -103,8 +103,13 @@ impl Cosigner {
         let stops = Stops::new(&config.private(), Arc::clone(&metrics));
         stops.open(&ledger).context("what is frozen cannot be read")?;
         runtime.spawn(Stops::watch(Arc::downgrade(&stops)));
-        let world =
-            World { stops, policy: Arc::clone(&policy), custody: Arc::clone(&custody), store: Arc::clone(&store), metrics: Arc::clone(&metrics) };
+        let world = World {
+            stops,
+            policy: Arc::clone(&policy),
+            custody: Arc::clone(&custody),
+            store: Arc::clone(&store),
+            metrics: Arc::clone(&metrics),
+        };
         let probe = config.probe.clone().map(Probe::new);
         let judge = Arc::new(Judge::new(wallet.clone(), ledger.clone(), Arc::clone(&store), Arc::new(world), probe));
         let server = {

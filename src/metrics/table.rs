@@ -87,7 +87,8 @@ pub(super) const COSIGNER_ALARMS: MetricRow = row(
 pub(super) const KILLED: MetricRow = row("tollpass_killed", "gauge", &[], "1 while the kill switch is on: nothing is signed.");
 pub(super) const AGENT_FROZEN: MetricRow =
     row("tollpass_agent_frozen", "gauge", &["agent"], "1 while the agent is frozen; a person has to look at it and unfreeze it.");
-pub(super) const HOSTS_FROZEN: MetricRow = row("tollpass_hosts_frozen", "gauge", &[], "Hosts that nobody pays until a person unfreezes them.");
+pub(super) const HOSTS_FROZEN: MetricRow =
+    row("tollpass_hosts_frozen", "gauge", &[], "Hosts that nobody pays until a person unfreezes them.");
 pub(super) const FREEZES: MetricRow =
     row("tollpass_freezes_total", "counter", &["by"], "Agents and hosts that were frozen, by operator or by a risk rule of the policy.");
 pub(super) const ACCESS_LOG_DROPPED: MetricRow = row(

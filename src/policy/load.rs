@@ -84,7 +84,20 @@ pub(super) fn policy(sources: &[Source], epoch: u64, cosigner: bool) -> Result<P
     let mut names: Vec<AgentId> = agents.keys().cloned().collect();
     names.sort();
     let refusal_body = defaults.refusal_body;
-    Ok(Policy { digest: digest(sources), epoch, zone, assets: table, fresh, refusal_body, risk, egress, agents, names, warnings, cosigner: own })
+    Ok(Policy {
+        digest: digest(sources),
+        epoch,
+        zone,
+        assets: table,
+        fresh,
+        refusal_body,
+        risk,
+        egress,
+        agents,
+        names,
+        warnings,
+        cosigner: own,
+    })
 }
 
 /// SHA-256 over the texts, each with its length: the same rules under other file names have the same digest.

@@ -228,7 +228,10 @@ pub(super) fn payees(map: &Fields<'_>, sources: &[Source], report: &mut Report) 
     let names = each(node, "risk.deny_payees", report, |t| {
         let is = |s: &&Source| is_list(s) && s.name.rsplit('/').next() == Some(t);
         sources.iter().find(is).ok_or_else(|| {
-            format!("\"{}\": there is no such file beside the policy: write the name of a file that ends in {LIST}, without its folder", shown(t))
+            format!(
+                "\"{}\": there is no such file beside the policy: write the name of a file that ends in {LIST}, without its folder",
+                shown(t)
+            )
         })
     });
     for source in names {

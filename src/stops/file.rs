@@ -18,7 +18,11 @@ const LONGEST: u64 = 8 << 20;
 /// Tells one kill file from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    Seen { inode: u64, size: u64, changed: (i64, i64) },
+    Seen {
+        inode: u64,
+        size: u64,
+        changed: (i64, i64),
+    },
     /// It cannot be looked at.
     Unknown(io::ErrorKind),
 }

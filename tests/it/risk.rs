@@ -11,7 +11,8 @@ use crate::harness::{Act, Next, Plan, Program, Seller, Setup, eventually};
 use crate::till::{Till, payee};
 
 fn policy(risk: &str) -> String {
-    Setup::policy_with("per_payment: 5, day: 1000", "", "").replace("risk: { paid_but_failed: off, retry_loop: off }", &format!("risk: {{ {risk} }}"))
+    Setup::policy_with("per_payment: 5, day: 1000", "", "")
+        .replace("risk: { paid_but_failed: off, retry_loop: off }", &format!("risk: {{ {risk} }}"))
 }
 
 fn failing(status: u16) -> Plan {
@@ -32,16 +33,22 @@ fn a_host_that_takes_money_and_fails_three_times_is_frozen_until_a_person_looked
     eventually("the host is frozen", || till.program.metrics().sum("tollpass_hosts_frozen", &[]) == 1.0);
     assert_eq!(till.get("/4").reason(), "host_frozen");
     assert_eq!(till.program.metrics().sum("tollpass_freezes_total", &[("by", "paid_but_failed")]), 1.0);
-    let answer: Value = serde_json::from_slice(&till.program.run(&["agent", "unfreeze", "--host", "other.example", "--json"]).stdout).unwrap();
+    let answer: Value =
+        serde_json::from_slice(&till.program.run(&["agent", "unfreeze", "--host", "other.example", "--json"]).stdout).unwrap();
     let host = &answer["hosts"]["127.0.0.1"];
-    assert_eq!((&host["by"], &host["why"]), (&json!("risk"), &json!("paid_but_failed: 3 within 600 s (agent bot, host 127.0.0.1)")), "{answer}");
+    assert_eq!(
+        (&host["by"], &host["why"]),
+        (&json!("risk"), &json!("paid_but_failed: 3 within 600 s (agent bot, host 127.0.0.1)")),
+        "{answer}"
+    );
     unfreeze(&till.program, &["--host", "127.0.0.1"]);
     assert_eq!(till.get("/4").status, 200);
 }
 
 #[test]
 fn a_cut_answer_counts_and_a_good_one_does_not() {
-    let plan = |v: &crate::harness::Visit| if v.before % 2 == 0 { Plan::settle(Act::HalfBody(b"half of it".to_vec())) } else { Plan::ok("sold") };
+    let plan =
+        |v: &crate::harness::Visit| if v.before % 2 == 0 { Plan::settle(Act::HalfBody(b"half of it".to_vec())) } else { Plan::ok("sold") };
     let till = Till::new(Setup::new().policy(policy("paid_but_failed: { count: 2, within: 1h, then: freeze_agent }")), plan);
     till.get_cut("/1");
     assert_eq!(till.get("/2").status, 200);
@@ -73,7 +80,8 @@ fn a_retry_loop_freezes_the_agent_and_off_is_off() {
 #[test]
 fn a_listed_payee_is_never_paid_and_the_list_is_hot() {
     let listed = |who: &str| format!("# whom nobody pays\n{who}  # one\n");
-    let setup = Setup::new().policy(policy("deny_payees: [bad.payees]")).file("bad.payees", listed("0x9999999999999999999999999999999999999999"));
+    let setup =
+        Setup::new().policy(policy("deny_payees: [bad.payees]")).file("bad.payees", listed("0x9999999999999999999999999999999999999999"));
     let till = Till::new(setup, |_| Plan::ok("sold"));
     assert_eq!(till.get("/1").status, 200);
     let digest = till.program.metrics().label("tollpass_policy_info", "digest");

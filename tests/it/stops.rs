@@ -18,7 +18,9 @@ const LOAD: usize = 85;
 const TOKEN: &str = "operator's token";
 
 fn operators() -> Setup {
-    let line = |name: &str, roles: &str| format!("  {name}: {{ roles: [{roles}], tokens: [\"sha256:{}\"] }}\n", hex::encode(sha256(format!("{TOKEN} {name}").as_bytes())));
+    let line = |name: &str, roles: &str| {
+        format!("  {name}: {{ roles: [{roles}], tokens: [\"sha256:{}\"] }}\n", hex::encode(sha256(format!("{TOKEN} {name}").as_bytes())))
+    };
     let file = ["read", "operate", "approve", "raise"].map(|role| line(role, role)).concat();
     let mut setup = Setup::new().file("operators.yaml", format!("operators:\n{file}"));
     setup.more = "admin: { tokens: file:operators.yaml }\n".into();
@@ -156,7 +158,10 @@ fn a_frozen_agent_pays_nobody_and_a_frozen_host_is_paid_by_nobody_until_a_person
     let mut till = Till::new(Setup::new(), |_| Plan::ok("sold"));
     assert_eq!(till.get("/1").status, 200);
     let frozen = said(&till.program, &["agent", "freeze", "bot", "--why", "odd", "--json"]);
-    assert_eq!((&frozen["changed"], &frozen["agents"]["bot"]["why"], &frozen["agents"]["bot"]["by"]), (&json!(true), &json!("odd"), &json!("socket")));
+    assert_eq!(
+        (&frozen["changed"], &frozen["agents"]["bot"]["why"], &frozen["agents"]["bot"]["by"]),
+        (&json!(true), &json!("odd"), &json!("socket"))
+    );
     assert_eq!(till.get("/2").reason(), "agent_frozen");
     assert_eq!(till.program.metrics().sum("tollpass_agent_frozen", &[("agent", "bot")]), 1.0);
     till.program.restart();
@@ -187,7 +192,12 @@ fn s16_who_may_do_what_over_tcp_and_it_is_written_down() {
         }
     }
     assert_eq!(call(&program, "nobody", "GET", "/v1/kill", &Value::Null).status, 401);
-    for (path, body) in [("/v1/kill", json!({ "on": "yes" })), ("/v1/freezes", json!({})), ("/v1/freezes", json!({ "agent": "bot", "host": "a.example" })), ("/v1/freezes", json!({ "host": "a b" }))] {
+    for (path, body) in [
+        ("/v1/kill", json!({ "on": "yes" })),
+        ("/v1/freezes", json!({})),
+        ("/v1/freezes", json!({ "agent": "bot", "host": "a.example" })),
+        ("/v1/freezes", json!({ "host": "a b" })),
+    ] {
         assert_eq!(call(&program, "operate", "POST", path, &body).status, 400, "{path} {body}");
     }
     assert_eq!(call(&program, "operate", "DELETE", "/v1/kill", &Value::Null).status, 405);
@@ -206,7 +216,14 @@ fn s16_probes_show_no_api_and_a_fresh_token_file_counts_at_once() {
     let health = program.listener("health");
     let headers = format!("Host: {health}\r\nAuthorization: Bearer {TOKEN} operate\r\n");
     assert_eq!(Agent::to(health).request("GET", "/v1/kill", &headers, b"").status, 404);
-    std::fs::write(program.path("operators.yaml"), format!("operators:\n  new: {{ roles: [read], tokens: [\"sha256:{}\"] }}\n", hex::encode(sha256(format!("{TOKEN} new").as_bytes())))).unwrap();
+    std::fs::write(
+        program.path("operators.yaml"),
+        format!(
+            "operators:\n  new: {{ roles: [read], tokens: [\"sha256:{}\"] }}\n",
+            hex::encode(sha256(format!("{TOKEN} new").as_bytes()))
+        ),
+    )
+    .unwrap();
     eventually("the new token counts", || call(&program, "new", "GET", "/v1/kill", &Value::Null).status == 200);
     assert_eq!(call(&program, "operate", "GET", "/v1/kill", &Value::Null).status, 401, "the old one is gone");
 }
