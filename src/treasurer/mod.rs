@@ -247,6 +247,10 @@ impl Treasurer {
         now: Timestamp,
         held: Option<&Commitment>,
     ) -> Result<Approval, Refusal> {
+        // A closed gate ends a decision alone (M3.7), whatever else speaks against it.
+        if let Some(reason) = self.stopped(ask) {
+            return Err(Refusal::because(reason));
+        }
         let started = Instant::now();
         let policy = self.policy.load_full();
         let input = Input {
