@@ -172,7 +172,7 @@ fn recorded_challenge(file: &Path, assets: &AssetTable) -> Result<Challenge, Fai
 }
 
 /// The books as the list of purchases tells them: each counts in the period it was first held in.
-pub(super) struct Recorded(pub(super) Vec<Purchase>, Standing);
+pub(super) struct Recorded(pub(super) Vec<Purchase>, pub(super) Standing);
 
 impl Recorded {
     fn of<'a>(&'a self, scope: &'a Scope, span: Span) -> impl Iterator<Item = &'a Purchase> {

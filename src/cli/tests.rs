@@ -266,7 +266,7 @@ fn agent_list_shows_callers_and_policies() {
     let (text, status) = tollpass(&["agent", "list", "--config", &config]);
     assert_eq!(status, 0, "{text}");
     let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|l| l.split_whitespace().collect()).collect();
-    assert_eq!(rows, [vec!["other", "1", "no", "no"], vec!["research-bot", "0", "yes", "yes"]], "{text}");
+    assert_eq!(rows, [vec!["other", "1", "no", "no", "no"], vec!["research-bot", "0", "yes", "yes", "no"]], "{text}");
 }
 
 #[test]
@@ -281,7 +281,7 @@ mod books {
     use super::super::ledger::{ShowArgs, show};
     use crate::ledger::{Likeness, Purchase, PurchaseState};
     use crate::payment::{ChainId, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, Timestamp, WireEntry};
-    use crate::policy::{Host, RepeatRules, RuleId, Scope, Span, View as _};
+    use crate::policy::{Host, RepeatRules, RuleId, Scope, Span, Standing, View as _};
     use alloy_primitives::{Address, U256};
 
     fn purchase(n: u8, agent: &str, state: PurchaseState) -> Purchase {
@@ -291,6 +291,7 @@ mod books {
             key: RequestKey([0; 32]),
             agent: agent.parse().unwrap(),
             session: None,
+            customer: None,
             entry: RuleId("bureau".into()),
             host: "api.bureau.example".into(),
             method: "GET".into(),
