@@ -266,7 +266,7 @@ fn agent_list_shows_callers_and_policies() {
     let (text, status) = tollpass(&["agent", "list", "--config", &config]);
     assert_eq!(status, 0, "{text}");
     let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|l| l.split_whitespace().collect()).collect();
-    assert_eq!(rows, [vec!["other", "1", "no", "no"], vec!["research-bot", "0", "yes", "yes"]], "{text}");
+    assert_eq!(rows, [vec!["other", "1", "no", "no", "no"], vec!["research-bot", "0", "yes", "yes", "no"]], "{text}");
 }
 
 #[test]
