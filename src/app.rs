@@ -3,6 +3,7 @@
 //! Worker threads carry agents' traffic, each a current-thread runtime with its own listener. The money runtime carries
 //! treasurer, ledger, signer and paid exchanges, so that neither side can starve the other (design §3).
 
+mod approvals;
 mod attend;
 mod cashier;
 mod doors;
@@ -135,6 +136,8 @@ impl App {
         let api = Arc::new(Api::new(vec![
             Arc::new(stops::KillDesk { stops: stops.clone(), proxy: proxy.clone() }),
             Arc::new(stops::FreezeDesk { stops: stops.clone() }),
+            Arc::new(approvals::ApprovalsDesk(proxy.clone())),
+            Arc::new(approvals::MandatesDesk(proxy.clone())),
             Arc::new(SessionDesk { sessions: sessions.clone(), policy: policy.clone(), proxy: proxy.clone(), address: address.clone() }),
         ]));
         let cashier = Arc::new(Cashier {

@@ -111,6 +111,7 @@ pub struct Metrics {
     cosigner_bans: IntCounterVec,
     cosigner_alarms: IntCounterVec,
     killed: IntGauge,
+    approvals_pending: IntGauge,
     agent_frozen: IntGaugeVec,
     hosts_frozen: IntGauge,
     freezes: IntCounterVec,
@@ -194,6 +195,7 @@ impl Metrics {
             cosigner_bans: registered(r, IntCounterVec::new(opts(&t::COSIGNER_BANS), t::COSIGNER_BANS.labels)),
             cosigner_alarms: registered(r, IntCounterVec::new(opts(&t::COSIGNER_ALARMS), t::COSIGNER_ALARMS.labels)),
             killed: registered(r, IntGauge::with_opts(opts(&t::KILLED))),
+            approvals_pending: registered(r, IntGauge::with_opts(opts(&t::APPROVALS_PENDING))),
             agent_frozen: registered(r, IntGaugeVec::new(opts(&t::AGENT_FROZEN), t::AGENT_FROZEN.labels)),
             hosts_frozen: registered(r, IntGauge::with_opts(opts(&t::HOSTS_FROZEN))),
             freezes: registered(r, IntCounterVec::new(opts(&t::FREEZES), t::FREEZES.labels)),
@@ -331,6 +333,11 @@ impl Metrics {
         self.cosigner_frozen.with_label_values(&[wallet]).set(frozen.into());
         let counted = self.cosigner_bans.with_label_values(&[wallet]);
         counted.inc_by(bans.saturating_sub(counted.get()));
+    }
+
+    /// How many questions people have not answered.
+    pub fn approvals_pending(&self, n: usize) {
+        self.approvals_pending.set(i64::try_from(n).unwrap_or(i64::MAX));
     }
 
     /// Whether the kill switch is on.

@@ -3,9 +3,7 @@
 
 pub mod api;
 pub mod entrance;
-pub mod links;
 pub mod tokens;
-pub mod totp;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

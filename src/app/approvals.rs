@@ -18,7 +18,7 @@ pub(super) struct MandatesDesk(pub(super) Arc<Proxy>);
 /// The approvals of the till, and ledger time.
 fn open(proxy: &Proxy) -> Result<(Arc<Approvals>, Timestamp), ApiError> {
     let till = proxy.till().ok_or_else(|| ApiError::unavailable("another process has the ledger: ask it"))?;
-    Ok((Arc::clone(till.treasurer.approvals()), till.treasurer.now().now))
+    Ok((Arc::clone(till.treasurer().approvals()), till.treasurer().now().now))
 }
 
 impl Desk for ApprovalsDesk {
@@ -51,7 +51,9 @@ impl Desk for ApprovalsDesk {
                     tracing::info!(mandate = &*made.id, who = &*call.who, "a mandate was given");
                     Ok(mandate(&made))
                 }
-                ("GET" | "POST", ..) => Err(ApiError::not_found("there is /approvals, and below it /ID/approve, /ID/deny and /ID/remember")),
+                ("GET" | "POST", ..) => {
+                    Err(ApiError::not_found("there is /approvals, and below it /ID/approve, /ID/deny and /ID/remember"))
+                }
                 _ => Err(ApiError::method()),
             }
         })

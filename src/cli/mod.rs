@@ -2,6 +2,7 @@
 //! tests call it without a process. Exit status: 0 done, 1 failed, 2 bad configuration or arguments.
 
 mod agent;
+mod approvals;
 mod cosigner;
 mod demo;
 mod explain;
@@ -85,6 +86,9 @@ pub enum Command {
     Agent(agent::AgentCommand),
     /// Stop all payments, or let them go on: the kill switch.
     Kill(kill::Args),
+    /// Questions about payments that wait for people.
+    #[command(subcommand)]
+    Approvals(approvals::ApprovalsCommand),
     /// Credentials for one run of an agent, with an end and a limit of its own.
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -203,6 +207,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
         Command::Kill(args) => kill::run(&args, out),
+        Command::Approvals(command) => approvals::run(&command, out),
         Command::Session(command) => session::run(&command, out),
         Command::Operator(args) => operator::run(&args, out),
         Command::Healthcheck(args) => healthcheck::run(&args, out),

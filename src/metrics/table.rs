@@ -84,6 +84,8 @@ pub(super) const COSIGNER_ALARMS: MetricRow = row(
     &["kind"],
     "Co-signer: agent_not_tied, share_copied, revoked_identity, replay: somebody uses what is not theirs. Look at the log.",
 );
+pub(super) const APPROVALS_PENDING: MetricRow =
+    row("tollpass_approvals_pending", "gauge", &[], "Questions about payments that people have not answered.");
 pub(super) const KILLED: MetricRow = row("tollpass_killed", "gauge", &[], "1 while the kill switch is on: nothing is signed.");
 pub(super) const AGENT_FROZEN: MetricRow =
     row("tollpass_agent_frozen", "gauge", &["agent"], "1 while the agent is frozen; a person has to look at it and unfreeze it.");
@@ -125,6 +127,7 @@ pub const TABLE: &[MetricRow] = &[
     COSIGNER_FROZEN,
     COSIGNER_BANS,
     COSIGNER_ALARMS,
+    APPROVALS_PENDING,
     KILLED,
     AGENT_FROZEN,
     HOSTS_FROZEN,

@@ -228,6 +228,7 @@ impl Proxy {
         let Some(till) = self.till() else { return };
         let policy = self.policy.load_full();
         let now = till.treasurer.now().now;
+        self.metrics.approvals_pending(till.treasurer.approvals().pending(now));
         self.metrics.forget_budgets();
         for agent in policy.agents() {
             let theirs = till.signer.remaining(agent);

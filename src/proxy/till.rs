@@ -25,6 +25,11 @@ impl Till {
         Ok(Self { treasurer, signer, kept })
     }
 
+    /// Who decides.
+    pub(crate) const fn treasurer(&self) -> &Treasurer {
+        &self.treasurer
+    }
+
     /// The books behind it.
     pub(crate) const fn ledger(&self) -> &Ledger {
         self.treasurer.ledger()

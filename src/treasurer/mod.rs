@@ -370,7 +370,7 @@ impl Treasurer {
         let policy = self.policy.load_full();
         let clock = approvals::Clock { now: &|| self.now().now, wanted };
         match self.approvals.ask(question, ask, held, &policy, &clock).await {
-            Answer::Yes(yes) => Ok(yes),
+            Answer::Yes(yes) => Ok(*yes),
             Answer::No(reason, ticket) => Err(refusal.asked(reason, ticket)),
         }
     }

@@ -92,7 +92,7 @@ pub struct Yes {
 #[derive(Debug)]
 pub enum Answer {
     /// Go on with this.
-    Yes(Yes),
+    Yes(Box<Yes>),
     /// Not, or not yet; the ticket that people can still answer.
     No(Reason, Option<Arc<str>>),
 }
@@ -227,7 +227,14 @@ impl Approvals {
                 Standing::Granted if !open.taken => {
                     open.taken = true;
                     let (groups, purchase) = (open.ticket.granted(), open.ticket.purchase);
-                    return Ok(Answer::Yes(Yes { groups, purchase, facts, ticket: Some(id), approvals: Arc::clone(self), spent: false }));
+                    return Ok(Answer::Yes(Box::new(Yes {
+                        groups,
+                        purchase,
+                        facts,
+                        ticket: Some(id),
+                        approvals: Arc::clone(self),
+                        spent: false,
+                    })));
                 }
                 Standing::Granted | Standing::Pending => return Ok(Answer::No(Reason::ApprovalRequired, Some(id))),
                 Standing::Denied => return Ok(Answer::No(Reason::ApprovalDenied, Some(id))),
@@ -253,7 +260,7 @@ impl Approvals {
         self.record(guard, Entry::Spent { id: Arc::clone(&id), micro: facts.micro_usd })?;
         let groups = guard.0.mandates.get(&id).map(|m| m.groups.clone()).unwrap_or_default();
         let purchase = PurchaseId::from_bytes(rand::random());
-        Ok(Answer::Yes(Yes { groups, purchase, facts, ticket: None, approvals: Arc::clone(self), spent: false }))
+        Ok(Answer::Yes(Box::new(Yes { groups, purchase, facts, ticket: None, approvals: Arc::clone(self), spent: false })))
     }
 
     /// What `who` says about a ticket.
