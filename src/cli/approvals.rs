@@ -29,6 +29,10 @@ pub enum ApprovalsCommand {
 
 /// Arguments of `approvals list` and `approvals mandates`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tollpass approvals list
+  tollpass approvals mandates --json")]
 pub struct ListArgs {
     /// The configuration file of the proxy; else tollpass.yaml here.
     #[arg(long, value_name = "FILE")]

@@ -53,6 +53,9 @@ pub struct OpenArgs {
 
 /// Arguments of `session list`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  tollpass session list --json")]
 pub struct ListArgs {
     /// The configuration file; else tollpass.yaml here.
     #[arg(long, value_name = "FILE")]
@@ -64,6 +67,9 @@ pub struct ListArgs {
 
 /// Arguments of `session close`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  tollpass session close research-bot run-42")]
 pub struct CloseArgs {
     /// The agent.
     pub agent: AgentId,

@@ -48,7 +48,7 @@ fn a_host_that_takes_money_and_fails_three_times_is_frozen_until_a_person_looked
 #[test]
 fn a_cut_answer_counts_and_a_good_one_does_not() {
     let plan =
-        |v: &crate::harness::Visit| if v.before % 2 == 0 { Plan::settle(Act::HalfBody(b"half of it".to_vec())) } else { Plan::ok("sold") };
+        |v: &crate::harness::Visit| if v.before.is_multiple_of(2) { Plan::settle(Act::HalfBody(b"half of it".to_vec())) } else { Plan::ok("sold") };
     let till = Till::new(Setup::new().policy(policy("paid_but_failed: { count: 2, within: 1h, then: freeze_agent }")), plan);
     till.get_cut("/1");
     assert_eq!(till.get("/2").status, 200);
@@ -91,9 +91,12 @@ fn a_listed_payee_is_never_paid_and_the_list_is_hot() {
     assert_eq!(till.seller.paid().len(), 1);
 }
 
+/// What a hook got: signatures with bodies.
+type Got = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// A hook of an operator: what it got, and what it says.
-fn receiver(answer: impl Fn(usize) -> Option<(u16, &'static str)> + Send + Sync + 'static) -> (Seller, Arc<Mutex<Vec<(String, Vec<u8>)>>>) {
-    let got: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+fn receiver(answer: impl Fn(usize) -> Option<(u16, &'static str)> + Send + Sync + 'static) -> (Seller, Got) {
+    let got: Got = Arc::default();
     let seen = Arc::clone(&got);
     let hook = Seller::http(move |call| {
         let body = call.body();
@@ -165,9 +168,9 @@ fn a_hook_that_is_late_or_strange_is_a_no() {
     ];
     let (hook, got) = receiver(move |n| answers[(n - 1) % answers.len()]);
     let till = Till::new(hooked(&hook), |_| Plan::ok("sold"));
-    for n in 0..answers.len() {
+    for (n, said) in answers.iter().enumerate() {
         let started = Instant::now();
-        assert_eq!(till.get(&format!("/{n}")).reason(), "hook_unavailable", "{:?}", answers[n]);
+        assert_eq!(till.get(&format!("/{n}")).reason(), "hook_unavailable", "{said:?}");
         assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     }
     assert_eq!((till.seller.paid().len(), got.lock().unwrap().len()), (0, answers.len()), "one question each, and no redirect followed");

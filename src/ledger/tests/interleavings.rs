@@ -125,7 +125,7 @@ impl Shop {
         }
         drop(world);
         let more = if n % 4 == 1 { self.raise(n, who, &purchase) } else { 0 };
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             self.world.lock().unwrap().books.consume(&purchase.id);
         }
         PRICE + more
