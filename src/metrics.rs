@@ -21,6 +21,9 @@ pub use table::{MetricRow, TABLE};
 
 use crate::payment::{AgentId, ChainId, MicroUsd, ProtocolId, Reason, Timestamp};
 
+/// Who freezes: the values of `tollpass_freezes_total{by}`.
+const FROZEN_BY: [&str; 4] = ["operator", "paid_but_failed", "velocity", "retry_loop"];
+
 /// Beyond this many agents histograms are one series.
 pub const AGENT_HISTOGRAMS: usize = 50;
 
@@ -210,6 +213,10 @@ impl Metrics {
         names.extend(agents.iter().cloned());
         let few = names.len() <= AGENT_HISTOGRAMS;
         drop(names);
+        // What has not happened is zero, not absent: alerts compare with it.
+        for by in FROZEN_BY {
+            self.freezes.with_label_values(&[by]);
+        }
         if !few && self.per_agent_histograms.swap(false, Ordering::AcqRel) {
             for vec in [&self.overhead, &self.authorize, &self.paid_request] {
                 vec.reset();
@@ -343,6 +350,14 @@ impl Metrics {
     /// Whether the kill switch is on.
     pub fn killed(&self, on: bool) {
         self.killed.set(on.into());
+    }
+
+    /// Whether `agent` is frozen: so that a dashboard finds a zero for those who are not.
+    pub fn agent_frozen(&self, agent: &AgentId, frozen: bool) {
+        let label = self.label(agent);
+        if label != OTHER {
+            self.agent_frozen.with_label_values(&[label]).set(frozen.into());
+        }
     }
 
     /// Who is frozen now, by name, and how many hosts. Only people and risk rules freeze, so there are few.

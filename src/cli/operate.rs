@@ -36,7 +36,8 @@ pub(super) fn ask_if_running(private: &Path, method: Method, path: &str, body: O
         return Ok(Some(value));
     }
     let said = value["message"].as_str().unwrap_or("no reason given");
-    Err(Failure::Failed(anyhow::anyhow!("{said} ({status})")))
+    let code = value["error"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+    Err(Failure::Failed(anyhow::anyhow!("{said} ({code})")))
 }
 
 /// The same, for commands that only a running process can do.

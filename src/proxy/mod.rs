@@ -64,7 +64,7 @@ use crate::clock;
 use crate::config::{Config, Intercept, Limits, Unnamed};
 use crate::metrics::Metrics;
 use crate::payment::{AgentId, Timestamp};
-use crate::policy::{HostPattern, Policy};
+use crate::policy::{HostPattern, Policy, View as _};
 use crate::treasurer::Sessions;
 
 pub(crate) use phase::Phase;
@@ -242,7 +242,9 @@ impl Proxy {
                 }
                 self.metrics.budget(agent, &budget.name, budget.limit, remaining);
             }
-            let open = till.ledger().read(|books| books.open_authorizations(agent, now));
+            let (open, frozen) =
+                till.ledger().read(|books| (books.open_authorizations(agent, now), books.standing().agents.contains_key(agent.as_str())));
+            self.metrics.agent_frozen(agent, frozen);
             self.metrics.open_authorizations(agent, i64::try_from(open).unwrap_or(i64::MAX));
         }
     }

@@ -47,8 +47,9 @@ fn a_host_that_takes_money_and_fails_three_times_is_frozen_until_a_person_looked
 
 #[test]
 fn a_cut_answer_counts_and_a_good_one_does_not() {
-    let plan =
-        |v: &crate::harness::Visit| if v.before.is_multiple_of(2) { Plan::settle(Act::HalfBody(b"half of it".to_vec())) } else { Plan::ok("sold") };
+    let plan = |v: &crate::harness::Visit| {
+        if v.before.is_multiple_of(2) { Plan::settle(Act::HalfBody(b"half of it".to_vec())) } else { Plan::ok("sold") }
+    };
     let till = Till::new(Setup::new().policy(policy("paid_but_failed: { count: 2, within: 1h, then: freeze_agent }")), plan);
     till.get_cut("/1");
     assert_eq!(till.get("/2").status, 200);

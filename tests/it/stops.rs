@@ -142,6 +142,7 @@ fn the_api_stops_every_signature_and_lists_what_is_under_way() {
 fn a_kill_without_a_running_program_holds_when_it_starts() {
     let mut till = Till::new(Setup::new(), |_| Plan::ok("sold"));
     assert_eq!(till.get("/1").status, 200);
+    eventually("it is recorded as settled", || said(&till.program, &["ledger", "show", "--json"]).to_string().contains("settled"));
     till.program.kill9();
     let status = said(&till.program, &["kill", "on", "--why", "not while I sleep", "--json"]);
     assert_eq!((status["on"].as_bool(), status["in_flight"].as_array().map(Vec::len)), (Some(true), Some(0)), "{status}");
