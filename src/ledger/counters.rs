@@ -264,6 +264,9 @@ mod tests {
         assert_eq!([0, 1, 16, 17, 18, 31, 32].map(|m| money.spent(since(m))), [15, 14, 14, 12, 8, 8, 0]);
         money.post(at(17), -4);
         assert_eq!([0, 1, 16, 17, 18].map(|m| money.spent(since(m))), [11, 10, 10, 8, 8]);
+        let mut month = Money::default();
+        [(1, 1), (60 * 24 * 30, 2)].into_iter().for_each(|(minute, micro)| month.post(at(minute), micro));
+        assert_eq!((month.spent(since(1)), month.spent(since(2))), (3, 2), "thirty days are kept by the minute");
         let mut sum = Money::default();
         sum.add_all(&money);
         sum.add_all(&money);

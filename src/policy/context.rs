@@ -120,8 +120,8 @@ impl Context {
             return Self::default();
         }
         let mut joined: Vec<u8> = Vec::new();
-        for line in lines {
-            if !joined.is_empty() {
+        for (n, line) in lines.into_iter().enumerate() {
+            if n > 0 {
                 joined.extend_from_slice(b", ");
             }
             joined.extend_from_slice(line);
@@ -210,6 +210,8 @@ mod tests {
             (&["confidence=0.9999"], "{}"),
             (&["Confidence=0.9"], "{}"),
             (&["confidence=0.9,"], "{}"),
+            (&["", "n=1"], "{}"),
+            (&["n=1", ""], "{}"),
             (&["customer=\"\u{fc}\""], "{}"),
             (&[""], "{}"),
             (&[], "{}"),

@@ -20,6 +20,9 @@ pub(super) fn condition(text: &str, keys: &ContextKeys) -> Result<Node, String> 
     if nesting(text) > MAX_DEPTH {
         return Err(format!("the condition is nested deeper than {MAX_DEPTH}: split it into several rules"));
     }
+    if has_long_number(text) {
+        return Err(format!("a number has more than {MAX_DIGITS} digits, which would be rounded: write fewer"));
+    }
     let parsed = cel::parser::Parser::new().max_recursion_depth(200).parse(text).map_err(|errors| {
         let at = errors.errors.first().map_or(String::new(), |e| format!(" near character {}", e.pos.1));
         format!("this is not CEL{at}: write an expression such as price.usd > usd(\"0.10\")")
@@ -30,6 +33,29 @@ pub(super) fn condition(text: &str, keys: &ContextKeys) -> Result<Node, String> 
         (node, Type::Flag) => Ok(node),
         (_, other) => Err(format!("the condition is {}, not true or false: compare it with something", other.as_str())),
     }
+}
+
+/// Digits that survive the parser, which reads numbers with a point as floats.
+const MAX_DIGITS: usize = 15;
+
+/// Whether a number with a point, outside of quotes, has more digits than that.
+fn has_long_number(text: &str) -> bool {
+    let mut quote = None;
+    let (mut digits, mut point) = (0, false);
+    for c in text.chars() {
+        match quote {
+            Some(q) if c == q => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c.is_ascii_digit() => digits += 1,
+            None if c == '.' => point = true,
+            None => (digits, point) = (0, false),
+        }
+        if point && digits > MAX_DIGITS {
+            return true;
+        }
+    }
+    false
 }
 
 /// How deep brackets, and signs in front of something, are nested: the parser recurses that deep.

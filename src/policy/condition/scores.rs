@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::Decimal;
@@ -15,10 +18,44 @@ const TERMS: [&str; 7] = ["scheme", "network", "amount", "maxAmountRequired", "m
 /// Largest JSON that is looked into, bytes.
 const MAX_JSON: usize = 64 << 10;
 
-type Object<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+/// An object of which each name that stands in it twice is absent: two readers would take different ones.
+#[derive(Default)]
+struct Object<'a>(HashMap<Cow<'a, str>, Option<&'a RawValue>>);
+
+impl<'a> Object<'a> {
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.get(name).copied().flatten()
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut all = Object::default();
+                while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+                    all.0.entry(name).and_modify(|twice| *twice = None).or_insert(Some(value));
+                }
+                Ok(all)
+            }
+        }
+        from.deserialize_map(Members)
+    }
+}
 
 fn object(text: &str) -> Option<Object<'_>> {
     if text.len() > MAX_JSON { None } else { serde_json::from_str(text).ok() }
+}
+
+fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
 }
 
 fn number(raw: &RawValue) -> Option<Decimal> {
@@ -38,11 +75,11 @@ pub(super) fn find(offer: &Offer, name: &str) -> Option<Decimal> {
         return number(raw);
     }
     let extensions = offer.wire.extensions.as_deref().and_then(object)?;
-    if let Some(raw) = extensions.get(name) {
+    if let Some(raw) = extensions.get(name).filter(|raw| !is_object(raw)) {
         return number(raw);
     }
     // In the order of their names: the map has none.
-    let mut all: Vec<_> = extensions.into_iter().collect();
+    let mut all: Vec<_> = extensions.0.into_iter().filter_map(|(key, raw)| Some((key, raw?))).collect();
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     let info = |raw: &'_ RawValue| -> Option<Option<Decimal>> {
         let extension = object(raw.get())?;
@@ -69,6 +106,9 @@ mod tests {
             (r#"{"confidence":0.5}"#, Some(r#"{"confidence":1}"#), Some("0.5")),
             (r#"{"extra":{"\u0063onfidence":0.9}}"#, None, Some("0.9")),
             ("{}", Some(r#"{"confidence":0.7}"#), Some("0.7")),
+            ("{}", Some(r#"{"confidence":{"info":{"confidence":0.7}}}"#), Some("0.7")),
+            (r#"{"extra":{"confidence":0.1,"confidence":0.99}}"#, None, None),
+            (r#"{"extra":{"confidence":0.1,"\u0063onfidence":0.99}}"#, None, None),
             ("{}", Some(r#"{"b":{"info":{"confidence":2}},"a":{"info":{"confidence":1}}}"#), Some("1")),
             ("{}", Some(r#"{"a":{"info":{"confidence":null}}}"#), None),
             ("{}", Some("[1]"), None),

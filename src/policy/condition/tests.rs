@@ -85,6 +85,10 @@ fn m3_2_what_is_no_condition_says_what_to_write() {
         ("true ? 1 : usd(\"1\")", "`? :` gives a whole number or an amount of money: both must be the same"),
         ("request.port + 1 > 3", "`+` and `-` stand only between amounts of money"),
         ("-price.usd > usd(\"1\")", "`-` stands only between amounts of money, or before a whole number"),
+        (
+            "has(ctx.confidence) && ctx.confidence > 0.8000000000000001",
+            "a number has more than 15 digits, which would be rounded: write fewer",
+        ),
         ("null == null", "bytes and null are not read in conditions; has(x) tells whether x is there"),
         ("request.port == 80u", "write whole numbers without `u`"),
     ] {
