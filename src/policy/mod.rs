@@ -13,6 +13,7 @@ mod approvers;
 mod assets;
 mod budget;
 mod caps;
+pub mod cases;
 mod condition;
 mod context;
 mod cosigner;
