@@ -15,10 +15,8 @@ use crate::policy::{Host, Policy, PolicyErrors, Source, Standing, Stopped};
 use crate::spelling::nearest;
 
 const CASE: [&str; 11] = ["name", "agent", "session", "at", "context", "request", "offers", "paid", "frozen", "granted", "wallet"];
-const OFFER: [&str; 11] =
-    ["usd", "atomic", "network", "asset", "payee", "scheme", "flow", "transfer", "protocol", "timeout", "extra"];
-const PAID: [&str; 12] =
-    ["at", "usd", "agent", "entry", "host", "method", "payee", "network", "session", "count", "every", "delivered"];
+const OFFER: [&str; 11] = ["usd", "atomic", "network", "asset", "payee", "scheme", "flow", "transfer", "protocol", "timeout", "extra"];
+const PAID: [&str; 12] = ["at", "usd", "agent", "entry", "host", "method", "payee", "network", "session", "count", "every", "delivered"];
 const EXPECT: [&str; 7] = ["verdict", "reasons", "rules", "groups", "entry", "usd", "offer"];
 
 /// What an offer names that says no more than its price.
@@ -48,7 +46,8 @@ pub(super) fn file(source: &Source, policy: &Policy) -> Result<Vec<Case>, Policy
             let Some(case) = case(node, policy, &mut report) else { continue };
             if let Some(first) = cases.iter().find(|c| c.name == case.name) {
                 let line = first.line;
-                report.error(&node.at, format!("cases: the name \"{}\" stands at line {line} already: give each its own", shown(&case.name)));
+                report
+                    .error(&node.at, format!("cases: the name \"{}\" stands at line {line} already: give each its own", shown(&case.name)));
             }
             cases.push(case);
         }
@@ -196,9 +195,8 @@ fn offer(node: &Node, report: &mut Report) -> Option<CaseOffer> {
             (t == ProtocolId::X402V2.as_str()).then_some(()).ok_or_else(|| format!("\"{}\": cases speak x402v2: remove the key", shown(t)))
         });
     }
-    let mut or = |key: &str, default: &str| {
-        map.get(key).and_then(|n| text(n, &format!("offers.{key}"), report)).unwrap_or(default).to_owned()
-    };
+    let mut or =
+        |key: &str, default: &str| map.get(key).and_then(|n| text(n, &format!("offers.{key}"), report)).unwrap_or(default).to_owned();
     let (network, asset, payee) = (or("network", NETWORK), or("asset", "USDC"), or("payee", PAYEE));
     let (scheme, flow, transfer) = (or("scheme", "exact"), or("flow", "authorization"), or("transfer", "eip3009"));
     let timeout = map.get("timeout").and_then(|n| count(n, "offers.timeout", u32::MAX, report)).unwrap_or(60);

@@ -19,16 +19,16 @@ impl Spoken {
         }
     }
 
-    /// The limits and rules of `policy` that said nothing, as `agent: rule` in the policy's order of agents; a shared budget stands
-    /// there once, by its own name.
-    pub fn silent(&self, policy: &Policy) -> Vec<String> {
+    /// The limits and rules of `policy` that said nothing, by agent; the shared budgets stand together at the end.
+    pub fn silent(&self, policy: &Policy) -> Vec<(String, Vec<String>)> {
         let mut silent = Vec::new();
         for (name, agent) in policy.names.iter().filter_map(|name| Some((name, policy.agents.get(name)?))) {
             let quiet = limits_of(agent).into_iter().filter(|rule| !self.0.contains(&(name.clone(), rule.clone())));
-            silent.extend(quiet.map(|rule| format!("{name}: {rule}")));
+            silent.push((name.to_string(), quiet.collect()));
         }
-        let spoke = |rule: &str| self.0.iter().any(|(_, r)| r == rule);
-        silent.extend(policy.budgets.iter().map(|b| b.rule.to_string()).filter(|rule| !spoke(rule)));
+        let spoke = |rule: &String| self.0.iter().any(|(_, r)| r == rule);
+        silent.push(("budgets".to_owned(), policy.budgets.iter().map(|b| b.rule.to_string()).filter(|rule| !spoke(rule)).collect()));
+        silent.retain(|(_, rules): &(String, Vec<String>)| !rules.is_empty());
         silent
     }
 }
