@@ -108,6 +108,8 @@ pub enum PolicyCommand {
     Explain(Box<explain::Args>),
     /// Judge the cases beside a policy, NAME.test.yaml.
     Test(cases::Args),
+    /// Print the format of a policy as JSON Schema, for editors.
+    Schema,
 }
 
 /// `tollpass ledger …`
@@ -208,6 +210,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
         Command::Policy(PolicyCommand::Test(args)) => cases::run(&args, out),
+        Command::Policy(PolicyCommand::Schema) => print_json(out, &crate::policy::schema()),
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
         Command::Kill(args) => kill::run(&args, out),
