@@ -1,4 +1,5 @@
 //! Files in, lines and an exit status out.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 
