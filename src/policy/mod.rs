@@ -6,7 +6,8 @@
 //!
 //! Loading: `yaml` (text → places and raw text) → `read` (typed readers that collect mistakes) → `load` with `assets`, `caps`,
 //! `entry` and `symbols` (sections → final types), `egress` among them → `lint`. Deciding: `evaluate` (the order) → `judge` (one offer) over the
-//! compiled `rule`s, `pattern`s and `window`s; `explain` shows the outcome. All errors of a load appear at once, each with
+//! compiled `rule`s, `pattern`s and `window`s; `explain` shows the outcome, `cases` compare it with what somebody expected. `schema`
+//! tells editors the format. All errors of a load appear at once, each with
 //! file, line, column and what to write instead.
 
 mod approvers;
