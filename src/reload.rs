@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use source::{Hot, Recheck};
-pub use source::{LoadError, read_policy_sources};
+pub use source::{LoadError, is_cases, read_policy_sources};
 use watch::Watch;
 
 use crate::admin::tokens::OperatorTokens;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod approvals;
+mod cases;
 mod cosigner;
 mod demo;
 mod explain;
@@ -105,6 +106,10 @@ pub enum PolicyCommand {
     Check(policy::CheckArgs),
     /// Say what a policy would do with a request, and why.
     Explain(Box<explain::Args>),
+    /// Judge the cases beside a policy, NAME.test.yaml.
+    Test(cases::Args),
+    /// Print the format of a policy as JSON Schema, for editors.
+    Schema,
 }
 
 /// `tollpass ledger …`
@@ -204,6 +209,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Wallet(command) => wallet::run(&command, out),
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
+        Command::Policy(PolicyCommand::Test(args)) => cases::run(&args, out),
+        Command::Policy(PolicyCommand::Schema) => print_json(out, &crate::policy::schema()),
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),
         Command::Kill(args) => kill::run(&args, out),

@@ -6,13 +6,15 @@
 //!
 //! Loading: `yaml` (text → places and raw text) → `read` (typed readers that collect mistakes) → `load` with `assets`, `caps`,
 //! `entry` and `symbols` (sections → final types), `egress` among them → `lint`. Deciding: `evaluate` (the order) → `judge` (one offer) over the
-//! compiled `rule`s, `pattern`s and `window`s; `explain` shows the outcome. All errors of a load appear at once, each with
+//! compiled `rule`s, `pattern`s and `window`s; `explain` shows the outcome, `cases` compare it with what somebody expected. `schema`
+//! tells editors the format. All errors of a load appear at once, each with
 //! file, line, column and what to write instead.
 
 mod approvers;
 mod assets;
 mod budget;
 mod caps;
+pub mod cases;
 mod condition;
 mod context;
 mod cosigner;
@@ -34,6 +36,7 @@ mod read;
 mod risk;
 mod rule;
 mod rules;
+mod schema;
 mod select;
 mod sessions;
 mod standing;
@@ -65,6 +68,7 @@ pub use members::Members;
 pub use pattern::HostPattern;
 pub use risk::Risk;
 pub use rule::{Budget, Policy, RefusalBody};
+pub use schema::schema;
 pub use select::{Ask, Selection, Subject, Transfer, Wanted};
 pub use sessions::Sessions;
 pub use standing::{Standing, Stopped};

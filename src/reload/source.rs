@@ -30,7 +30,7 @@ pub enum LoadError {
 }
 
 /// Reads a policy file, or the `*.yaml` and `*.yml` files of a folder in name order; after them the lists of payees beside them,
-/// `*.payees`. Dot entries are skipped (a Kubernetes volume keeps its old and new generation there), links are followed.
+/// `*.payees`. What ends in `.test.yaml` or `.test.yml` holds cases and no rules: a folder's are left out. Dot entries are skipped (a Kubernetes volume keeps its old and new generation there), links are followed.
 ///
 /// # Errors
 /// The first file that cannot be read; a folder without policy files is an error too.
@@ -45,11 +45,18 @@ pub fn read_policy_sources(path: &Path) -> io::Result<Vec<Source>> {
         }
         return Ok(sources);
     }
-    let names = named(path, &[".yaml", ".yml"])?;
+    let mut names = named(path, &[".yaml", ".yml"])?;
+    names.retain(|name| !is_cases(name));
     if names.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the folder has no *.yaml or *.yml file"));
     }
     names.iter().chain(&named(path, &[".payees"])?).map(|name| read_source(&path.join(name), &mut left)).collect()
+}
+
+/// Whether a file of this name holds the cases of a policy (`tollpass policy test`) and not a policy.
+pub fn is_cases(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.ends_with(".test.yaml") || name.ends_with(".test.yml")
 }
 
 /// Names in `folder` that end so, in order.

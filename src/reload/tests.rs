@@ -195,3 +195,18 @@ fn at_start_there_is_nothing_to_fall_back_to() {
     let broken = builder.tokens(&dir.path().join("t.yaml")).unwrap_err().to_string();
     assert!(broken.contains("t.yaml:1:1: unknown key `agent`"), "{broken}");
 }
+
+#[test]
+fn cases_in_a_folder_are_no_policies() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["b.yaml", "a.yml", "a.test.yaml", "b.test.yml"] {
+        fs::write(dir.path().join(name), "version: 1\n").unwrap();
+    }
+    let sources = read_policy_sources(dir.path()).unwrap();
+    let names: Vec<&str> = sources.iter().map(|s| s.name.rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["a.yml", "b.yaml"]);
+    for name in ["b.yaml", "a.yml"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    assert!(read_policy_sources(dir.path()).unwrap_err().to_string().contains("no *.yaml"), "cases alone are no policy");
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 use tollpass::metrics::TABLE;
 use tollpass::payment::{Reason, Retry};
 
@@ -19,9 +19,9 @@ fn section(name: &str) -> String {
     rest.split_once(&format!("<!-- /{name} -->")).unwrap().0.trim().to_owned()
 }
 
-/// The fenced blocks of the README that are `kind`.
-fn blocks(kind: &str) -> Vec<String> {
-    let text = document("README.md");
+/// The fenced blocks of a document that are `kind`.
+fn blocks(name: &str, kind: &str) -> Vec<String> {
+    let text = document(name);
     text.split("\n```").filter_map(|b| b.strip_prefix(&format!("{kind}\n")).map(str::to_owned)).collect()
 }
 
@@ -69,7 +69,7 @@ fn every_command_is_in_the_readme_and_nothing_else_is() {
 #[test]
 fn the_configuration_and_policies_in_the_readme_are_valid() {
     let (mut configs, mut policies) = (0, 0);
-    for text in blocks("yaml") {
+    for text in blocks("README.md", "yaml") {
         if text.contains("signer:") {
             let key = |_: &str| Some("11".repeat(32));
             tollpass::config::Config::parse(Path::new("tollpass.yaml"), &text, &key).unwrap_or_else(|e| panic!("{e}\n{text}"));
@@ -82,6 +82,42 @@ fn the_configuration_and_policies_in_the_readme_are_valid() {
         }
     }
     assert!(configs > 0 && policies > 0);
+}
+
+#[test]
+fn the_policies_in_the_guide_load_and_its_cases_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, cases) = (folder.path().join("p.yaml"), folder.path().join("p.test.yaml"));
+    let run = |command: &str, text: &str| {
+        let cli = tollpass::cli::Cli::try_parse_from(["tollpass", "policy", command, policy.to_str().unwrap()]).unwrap();
+        let mut out = Vec::new();
+        let done = tollpass::cli::run(cli.command, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert!(done.is_ok(), "{done:?}: {out}\n{text}");
+        out
+    };
+    let (mut policies, mut tested) = (0, 0);
+    for text in blocks("policies/README.md", "yaml") {
+        if text.contains("\ncases:") {
+            fs::write(&cases, &text).unwrap();
+            assert!(run("test", &text).contains("2 of 2 cases pass"));
+            tested += 1;
+        } else {
+            fs::write(&policy, &text).unwrap();
+            assert!(run("check", &text).contains("ok, 0 warnings"), "{text}");
+            policies += 1;
+        }
+    }
+    assert!(policies >= 10 && tested == 1, "{policies} policies, {tested} files of cases");
+}
+
+#[test]
+fn the_guide_lists_every_example() {
+    let guide = document("policies/README.md");
+    let names = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap();
+    let names = names.map(|f| f.unwrap().file_name().into_string().unwrap()).filter(|n| n.ends_with(".yaml") && !n.ends_with(".test.yaml"));
+    let missing: Vec<String> = names.filter(|n| !guide.contains(&format!("\n| [{n}]({n}) | "))).collect();
+    assert!(missing.is_empty(), "policies/README.md does not list {missing:?}");
 }
 
 #[test]
