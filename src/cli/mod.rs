@@ -109,6 +109,7 @@ pub enum PolicyCommand {
     /// Judge the cases beside a policy, NAME.test.yaml.
     Test(cases::Args),
     /// Print the format of a policy as JSON Schema, for editors.
+    #[command(after_help = "Examples:\n  tollpass policy schema > policy.schema.json")]
     Schema,
 }
 
