@@ -84,7 +84,7 @@ pub(super) fn find(offer: &Offer, name: &str) -> Option<Decimal> {
     let info = |raw: &'_ RawValue| -> Option<Option<Decimal>> {
         let extension = object(raw.get())?;
         let info = object(extension.get("info")?.get())?;
-        info.get(name).map(|raw| number(raw))
+        info.get(name).map(number)
     };
     all.into_iter().find_map(|(_, raw)| info(raw)).flatten()
 }
