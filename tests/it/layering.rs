@@ -44,7 +44,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("journal", &[]),
     ("metrics", &["payment"]),
     ("net", &[]),
-    ("notify", &["clock", "net"]),
     ("wire", &["clock", "mpc", "payment"]),
     ("reload", &["admin", "agents", "metrics", "payment", "policy"]),
     ("state", &["config"]),
