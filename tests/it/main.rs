@@ -5,6 +5,7 @@
 mod access_log;
 #[cfg(feature = "failpoints")]
 mod adversary;
+mod approvals;
 #[cfg(feature = "failpoints")]
 mod bans;
 mod ceremony;
