@@ -245,13 +245,17 @@ fn single<'a>(slot: &mut Option<&'a Node>, node: Option<&'a Node>, what: &str, r
 }
 
 fn unique<'a>(all: &mut Vec<&'a Pair>, node: Option<&'a Node>, what: &str, report: &mut Report) {
+    let mut known: HashMap<&str, &'a Pair> = all.iter().map(|p| (p.key.as_str(), *p)).collect();
     for pair in node.map_or(&[][..], |node| named(node, what, report)) {
-        match all.iter().find(|p| p.key == pair.key) {
+        match known.get(pair.key.as_str()) {
             Some(first) => {
                 let (file, line) = (&first.at.file, first.at.line);
                 report.error(&pair.at, format!("{what}: `{}` is defined in {file}:{line} already: keep one of them", shown(&pair.key)));
             }
-            None => all.push(pair),
+            None => {
+                known.insert(&pair.key, pair);
+                all.push(pair);
+            }
         }
     }
 }

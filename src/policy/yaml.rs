@@ -4,6 +4,7 @@
 //! no, and money must stay text (M3.1). The part of YAML that makes a policy hard to read — anchors, aliases, merge keys,
 //! tags, several documents — is refused by name, so there is nothing to expand and nothing to bomb.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
@@ -164,6 +165,8 @@ impl<'a> Tree<'a, '_> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<Pair>, PolicyError> {
         let mut pairs: Vec<Pair> = Vec::new();
+        // By key: a file may name thousands of agents.
+        let mut places: HashMap<String, usize> = HashMap::new();
         loop {
             let (event, at) = self.next()?;
             if matches!(event, Event::MappingEnd) {
@@ -179,12 +182,15 @@ impl<'a> Tree<'a, '_> {
             }
             let (event, value_at) = self.next()?;
             let value = self.node(event, value_at, depth + 1)?;
-            match pairs.iter().find(|p| p.key == key) {
+            match places.get(&key).and_then(|i| pairs.get(*i)) {
                 Some(first) => {
                     let message = format!("`{key}` stands twice in the same mapping, first at line {}: keep one", first.at.line);
                     self.errors.push(at.error(message));
                 }
-                None => pairs.push(Pair { key, at, value }),
+                None => {
+                    places.insert(key.clone(), pairs.len());
+                    pairs.push(Pair { key, at, value });
+                }
             }
         }
     }
