@@ -123,6 +123,7 @@ impl App {
         let epochs = Epochs::default();
         let told = epochs.clone();
         let policy = hot.policy(&config.policy, &metrics, move |policy| told.loaded(policy))?;
+        let draft = config.policy_shadow.as_deref().map(|path| hot.shadow(path, &metrics));
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
         let operators = config.admin.tokens.as_deref().map(|path| hot.operators(path)).transpose()?;
         let money = Builder::new_multi_thread().worker_threads(2).thread_name("tollpass-money").enable_all().build()?;
@@ -145,6 +146,7 @@ impl App {
             accept_clock: options.accept_clock,
             metrics: metrics.clone(),
             policy,
+            draft,
             epochs,
             proxy: proxy.clone(),
             money: money.handle().clone(),

@@ -61,6 +61,19 @@ pub struct Config {
     pub access_log: AccessFormat,
     /// The operator's API on `listen.admin`.
     pub admin: AdminConfig,
+    /// How much of the decision log is kept.
+    pub decision_log: DecisionLogConfig,
+    /// A draft that judges along without any effect (hot).
+    pub policy_shadow: Option<PathBuf>,
+}
+
+/// How much of the decision log is kept, under `<state>/private/decisions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecisionLogConfig {
+    /// Bytes of one file.
+    pub size: u64,
+    /// How many files; 0 turns it off.
+    pub files: usize,
 }
 
 /// Listening addresses.
@@ -318,6 +331,11 @@ impl Config {
     /// Ledger, audit and CA key: readable by us alone.
     pub fn private(&self) -> PathBuf {
         self.state.join("private")
+    }
+
+    /// The folder of the decision log.
+    pub fn decisions(&self) -> PathBuf {
+        self.private().join("decisions")
     }
 
     /// CA certificate and bundles: readable by agents.

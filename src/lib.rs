@@ -56,6 +56,7 @@ pub mod payment;
 pub mod policy;
 pub mod protocol;
 pub mod proxy;
+pub mod records;
 pub mod reload;
 pub mod signer;
 mod spelling;

@@ -119,6 +119,9 @@ pub struct Metrics {
     hosts_frozen: IntGauge,
     freezes: IntCounterVec,
     access_log_dropped: IntCounter,
+    decision_log_dropped: IntCounter,
+    shadow_decisions: IntCounterVec,
+    shadow_reload: IntGauge,
 }
 
 /// The counters of one agent's requests, kept on its connection: counting takes no look-up and no lock.
@@ -203,6 +206,9 @@ impl Metrics {
             hosts_frozen: registered(r, IntGauge::with_opts(opts(&t::HOSTS_FROZEN))),
             freezes: registered(r, IntCounterVec::new(opts(&t::FREEZES), t::FREEZES.labels)),
             access_log_dropped: registered(r, IntCounter::with_opts(opts(&t::ACCESS_LOG_DROPPED))),
+            decision_log_dropped: registered(r, IntCounter::with_opts(opts(&t::DECISION_LOG_DROPPED))),
+            shadow_decisions: registered(r, IntCounterVec::new(opts(&t::SHADOW_DECISIONS), t::SHADOW_DECISIONS.labels)),
+            shadow_reload: registered(r, IntGauge::with_opts(opts(&t::SHADOW_RELOAD))),
             registry: r.clone(),
         })
     }
@@ -377,6 +383,21 @@ impl Metrics {
         self.access_log_dropped.inc();
     }
 
+    /// Lines of the decision log that were not written.
+    pub fn decision_dropped(&self, lines: u64) {
+        self.decision_log_dropped.inc_by(lines);
+    }
+
+    /// A draft judged a decision: what came of it and what would have, of `allow`, `ask`, `deny`.
+    pub fn shadow(&self, agent: &AgentId, live: &'static str, shadow: &'static str) {
+        self.shadow_decisions.with_label_values(&[self.label(agent), live, shadow]).inc();
+    }
+
+    /// Whether the newest draft judges along.
+    pub fn shadow_loaded(&self, good: bool) {
+        self.shadow_reload.set(good.into());
+    }
+
     /// The Prometheus text format, version 0.0.4.
     pub fn render(&self) -> String {
         let mut out = Vec::with_capacity(16 << 10);
@@ -442,6 +463,9 @@ mod tests {
         m.frozen(&["bot".into()], 1);
         m.frozen_by("operator");
         m.access_log_dropped();
+        m.decision_dropped(1);
+        m.shadow(&a, "allow", "deny");
+        m.shadow_loaded(true);
         m
     }
 

@@ -148,6 +148,24 @@ impl Builder {
         })
     }
 
+    /// A draft that judges along. One that does not load is a line in the log and a metric, never a reason not to start.
+    pub fn shadow(&mut self, path: &Path, metrics: &Arc<Metrics>) -> Arc<ArcSwap<Option<Arc<Policy>>>> {
+        let (ok, bad) = (metrics.clone(), metrics.clone());
+        let parse = |sources: &[Source], epoch| Policy::parse(sources, epoch).map(|policy| Some(Arc::new(policy)));
+        let (hot, current) = Hot::load_or(
+            Target {
+                name: "policy_shadow",
+                path: path.to_path_buf(),
+                parse: Box::new(move |sources, epoch| parse(sources, epoch).map_err(|e| e.0.iter().map(ToString::to_string).collect())),
+                loaded: Box::new(move |_| ok.shadow_loaded(true)),
+                failed: Box::new(move || bad.shadow_loaded(false)),
+            },
+            None,
+        );
+        self.hot.push(Box::new(hot));
+        current
+    }
+
     /// The token file.
     ///
     /// # Errors

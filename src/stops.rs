@@ -262,6 +262,15 @@ impl Stops {
     }
 }
 
+/// What is stopped in a state folder, beside a running process or without one.
+///
+/// # Errors
+/// What is frozen cannot be read.
+pub fn recorded(private: &std::path::Path) -> std::io::Result<Standing> {
+    let killed = file::Mark::of(private).map(|_| file::read_kill(private));
+    Ok(Standing { killed, ..file::read(private)? })
+}
+
 /// Who froze, when no person did.
 pub const RISK: &str = "risk";
 

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::policy::Policy;
 use crate::proxy::{Proxy, Till};
+use crate::records::{Draft, Keep, Log};
 use crate::stops::Stops;
 use crate::treasurer::approvals::Approvals;
 use crate::treasurer::{Sessions, Treasurer};
@@ -47,6 +48,8 @@ pub(super) struct Cashier {
     pub(super) accept_clock: bool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
+    /// The policy that judges along.
+    pub(super) draft: Option<Draft>,
     pub(super) epochs: Epochs,
     pub(super) proxy: Arc<Proxy>,
     pub(super) money: Handle,
@@ -87,12 +90,19 @@ impl Cashier {
         *lock(&self.keeper) = keeper;
         self.epochs.attach(&ledger, &self.policy);
         let approvals = Approvals::open(&self.config.private(), ledger.clock(clock::read()).now)?;
+        let log = Log::start(self.decision_log(), self.draft.clone(), ledger.clone(), &self.metrics);
+        let log = log.context("the decision log cannot be opened")?;
         let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline, approvals);
         let hook = Arc::new(HttpHook::new(self.config.tls.extra_roots.clone()));
-        let treasurer = treasurer.with_stops(self.stops.clone()).with_hook(hook).with_sessions(self.sessions.clone());
+        let treasurer = treasurer.with_stops(self.stops.clone()).with_hook(hook).with_sessions(self.sessions.clone()).with_log(log);
         let till = Arc::new(Till::open(treasurer, signer, &self.config.private())?);
         *lock(&self.socket) = self.open_socket();
         Ok(till)
+    }
+
+    fn decision_log(&self) -> Option<Keep> {
+        let keep = self.config.decision_log;
+        (keep.files > 0).then(|| Keep { folder: self.config.decisions(), size: keep.size, files: keep.files })
     }
 
     /// Whoever has the till answers operators (S16). Without the socket the kill file still works.

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use alloy_primitives::{Address, U256};
 use http::Method;
 
+use super::books::Recorded;
 use super::ledger::recorded;
 use super::{Failure, Outcome, config_if_any, print_json};
 use crate::clock;
-use crate::ledger::{Purchase, PurchaseState};
+use crate::config::Config;
 use crate::payment::{
     AgentId, Amount, Asset, AssetTable, ChainId, Challenge, Flow, MicroUsd, Offer, Payee, Payer, ProtocolId, Scheme, SessionName,
     Timestamp, TransferMethod, WireEntry, parse_address,
 };
-use crate::policy::{Explanation, History, Host, Input, Policy, RuleId, Scope, Span, Standing, View};
+use crate::policy::{Context, Explanation, Host, Input, Policy, View};
 use crate::reload::read_policy_sources;
+use crate::stops;
 
 /// Arguments of `policy explain`.
 #[derive(Debug, clap::Args)]
@@ -24,18 +26,22 @@ use crate::reload::read_policy_sources;
 Examples:
   tollpass policy explain --policy policies --agent research-bot --url https://api.bureau.example/v2/report --price 0.02
   tollpass policy explain --config tollpass.yaml --agent research-bot --url https://api.bureau.example/x --challenge 402.http
+  tollpass policy explain --agent research-bot --url https://api.bureau.example/x --price 0.02 --context 'confidence=0.9'
+  tollpass policy explain --log state/private/decisions --ticket 3f9a
+  tollpass policy explain --log decisions.jsonl --row 17 --policy draft.yaml
 
 The challenge is what `curl -i` printed, or the bare PAYMENT-REQUIRED value, or the JSON body of a version 1 seller.
-With a configuration, what was spent so far counts; without one, nothing was. Exit status 0 whatever the verdict.")]
+With a configuration, what was spent and bought so far counts, and so does what is frozen; without one, nothing was.
+With --log a recorded decision is taken again, with what it read of the books then. Exit status 0 whatever the verdict.")]
 pub struct Args {
     /// Who asks.
-    #[arg(long, value_name = "NAME")]
-    pub agent: AgentId,
+    #[arg(long, value_name = "NAME", required_unless_present = "log")]
+    pub agent: Option<AgentId>,
     /// What is asked for.
-    #[arg(long, value_name = "URL")]
-    pub url: http::Uri,
+    #[arg(long, value_name = "URL", required_unless_present = "log")]
+    pub url: Option<http::Uri>,
     /// The price in US dollars.
-    #[arg(long, value_name = "USD", required_unless_present = "challenge")]
+    #[arg(long, value_name = "USD", required_unless_present_any = ["challenge", "log"])]
     pub price: Option<MicroUsd>,
     /// The network of that price.
     #[arg(long, value_name = "CAIP-2", default_value = "eip155:8453", conflicts_with = "challenge")]
@@ -61,6 +67,21 @@ pub struct Args {
     /// Session.
     #[arg(long, value_name = "NAME")]
     pub session: Option<SessionName>,
+    /// What the request says of itself, as its Tollpass-Context header would; keys that the policy does not declare do not count.
+    #[arg(long, value_name = "TEXT")]
+    pub context: Option<String>,
+    /// Explain a recorded decision instead: its file, or the folder of a log.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["agent", "url", "price", "challenge", "session", "at", "context"], requires = "which")]
+    pub log: Option<PathBuf>,
+    /// The line of that file.
+    #[arg(long, value_name = "N", group = "which", requires = "log")]
+    pub row: Option<usize>,
+    /// The decision that this purchase was held for; the beginning of its id will do.
+    #[arg(long, value_name = "ID", group = "which", requires = "log")]
+    pub purchase: Option<String>,
+    /// The last decision that gave out this ticket; the beginning of its id will do.
+    #[arg(long, value_name = "ID", group = "which", requires = "log")]
+    pub ticket: Option<String>,
     /// When, such as 2026-12-24T18:00:00Z; else now.
     #[arg(long, value_name = "RFC 3339")]
     pub at: Option<jiff::Timestamp>,
@@ -80,14 +101,21 @@ fn address(text: &str) -> Result<Address, String> {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
     let config = if args.config.is_none() && args.policy.is_some() { None } else { config_if_any(args.config.as_deref())? };
     let path = args.policy.clone().or_else(|| config.as_ref().map(|c| c.policy.clone())).unwrap_or_else(|| "policies".into());
-    let sources = read_policy_sources(&path).map_err(|e| Failure::Config(format!("{}: cannot be read: {e}", path.display())))?;
-    let policy = Policy::parse(&sources, 1).map_err(|e| Failure::Config(e.to_string()))?;
-    let books = Recorded(config.as_ref().map(recorded).transpose()?.flatten().unwrap_or_default(), Standing::default());
+    let policy = policy_at(&path)?;
+    if let Some(log) = &args.log {
+        return super::row::explain(log, args, policy, out);
+    }
+    let books = config.as_ref().map(books).transpose()?.unwrap_or_default();
     let explanation = explain(args, &policy, &books)?;
     if args.json {
         return print_json(out, &explanation.to_json());
     }
     write!(out, "{explanation}")?;
+    if args.context.is_some() && context(args, &policy).is_empty() {
+        let known: Vec<&str> = policy.context_keys().names().collect();
+        let known = if known.is_empty() { "it declares none".to_owned() } else { format!("it declares {}", known.join(", ")) };
+        writeln!(out, "\nNothing of --context counts: write KEY=VALUE, … with keys that the policy declares under `context`; {known}.")?;
+    }
     if config.is_none() {
         writeln!(out, "\nWithout --config nothing counts as spent.")?;
     }
@@ -97,30 +125,47 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
     Ok(())
 }
 
+/// The policy in a file or folder.
+pub(super) fn policy_at(path: &Path) -> Result<Policy, Failure> {
+    let sources = read_policy_sources(path).map_err(|e| Failure::Config(format!("{}: cannot be read: {e}", path.display())))?;
+    Policy::parse(&sources, 1).map_err(|e| Failure::Config(e.to_string()))
+}
+
+/// What the configured state holds: purchases, freezes, the kill switch.
+fn books(config: &Config) -> Result<Recorded, Failure> {
+    let standing = stops::recorded(&config.private()).map_err(|e| Failure::Failed(anyhow::Error::new(e).context("what is frozen")))?;
+    Ok(Recorded { purchases: recorded(config)?.unwrap_or_default(), standing })
+}
+
+fn context(args: &Args, policy: &Policy) -> Context {
+    Context::parse(args.context.as_ref().map(String::as_bytes), policy.context_keys())
+}
+
 /// Asks `policy` what `args` ask.
 pub(super) fn explain(args: &Args, policy: &Policy, books: &dyn View) -> Result<Explanation, Failure> {
     let wrong_url = || Failure::Config("--url: write an absolute URL such as https://api.bureau.example/v2/report".into());
-    let https = match args.url.scheme_str() {
+    let (Some(agent), Some(url)) = (&args.agent, &args.url) else { return Err(wrong_url()) };
+    let https = match url.scheme_str() {
         Some("https") => true,
         Some("http") => false,
         _ => return Err(wrong_url()),
     };
-    let host = args.url.host().and_then(|h| Host::parse(h).ok()).ok_or_else(wrong_url)?;
+    let host = url.host().and_then(|h| Host::parse(h).ok()).ok_or_else(wrong_url)?;
     let challenge = match &args.challenge {
         Some(file) => recorded_challenge(file, policy.assets())?,
         None => made_up_challenge(args, policy.assets())?,
     };
     let input = Input {
-        agent: &args.agent,
+        agent,
         session: args.session.as_ref(),
         method: &args.method,
         https,
         host: &host,
-        port: args.url.port_u16().unwrap_or(if https { 443 } else { 80 }),
-        path: args.url.path(),
+        port: url.port_u16().unwrap_or(if https { 443 } else { 80 }),
+        path: url.path(),
         payer: Payer(PAYER),
         now: args.at.map_or_else(|| clock::read().wall, |at| Timestamp::from_millis(at.as_millisecond())),
-        context: &crate::policy::Context::default(),
+        context: &context(args, policy),
         granted: &[],
         held: MicroUsd::ZERO,
         bound_to: None,
@@ -169,58 +214,4 @@ fn atomic(price: MicroUsd, asset: &Asset) -> Option<U256> {
 fn recorded_challenge(file: &Path, assets: &AssetTable) -> Result<Challenge, Failure> {
     let bytes = std::fs::read(file).map_err(|e| Failure::Config(format!("{}: cannot be read: {e}", file.display())))?;
     super::recorded::parse(&bytes, assets).map_err(|text| Failure::Config(format!("{}: {text}", file.display())))
-}
-
-/// The books as the list of purchases tells them: each counts in the period it was first held in.
-pub(super) struct Recorded(pub(super) Vec<Purchase>, pub(super) Standing);
-
-impl Recorded {
-    fn of<'a>(&'a self, scope: &'a Scope, span: Span) -> impl Iterator<Item = &'a Purchase> {
-        let mine = move |p: &&Purchase| match scope {
-            Scope::Agent(agent) => p.agent == *agent,
-            Scope::Entry(agent, entry) => p.agent == *agent && p.entry == *entry,
-            Scope::Host(agent, host) => p.agent == *agent && p.host == **host,
-            Scope::AgentPayee(agent, payee) => p.agent == *agent && p.payee == *payee,
-            Scope::Session(agent, session) => p.agent == *agent && p.session.as_ref() == Some(session),
-            Scope::Shared(members, customer) => {
-                members.contains(&p.agent) && customer.as_deref().is_none_or(|c| c == p.customer.as_deref().unwrap_or_default())
-            }
-            Scope::Wallet(payer) => p.payer == *payer,
-            Scope::Payee(payee) => p.payee == *payee,
-            Scope::Identity(name) => p.cosigned.as_ref().is_some_and(|c| c.identity == *name),
-            Scope::Unverified => p.cosigned.as_ref().is_some_and(|c| c.unverified),
-        };
-        self.0.iter().filter(mine).filter(move |p| span.from <= p.at && p.at < span.until)
-    }
-}
-
-impl View for Recorded {
-    fn spent(&self, scope: &Scope, span: Span) -> MicroUsd {
-        let spent = self.of(scope, span).filter(|p| p.state != PurchaseState::Void);
-        spent.fold(MicroUsd::ZERO, |sum, p| sum.checked_add(p.held).unwrap_or(MicroUsd::new(i64::MAX)))
-    }
-
-    fn commitments(&self, scope: &Scope, span: Span) -> u32 {
-        u32::try_from(self.of(scope, span).count()).unwrap_or(u32::MAX)
-    }
-
-    fn nth_commitment(&self, scope: &Scope, span: Span, n: u32) -> Option<Timestamp> {
-        let mut made: Vec<Timestamp> = self.of(scope, span).map(|p| p.at).collect();
-        made.sort_unstable();
-        made.get(usize::try_from(n).ok()?).copied()
-    }
-
-    fn history(&self, _: &AgentId, _: &RuleId, _: &Host, _: &Method, _: Timestamp) -> History {
-        History::default()
-    }
-
-    fn standing(&self) -> &Standing {
-        &self.1
-    }
-
-    fn pin(&self, agent: &AgentId, entry: &RuleId, host: &Host, chain: ChainId) -> Option<Address> {
-        let host = host.to_string();
-        let here = |p: &&Purchase| p.consumed && p.agent == *agent && p.entry == *entry && p.host == host && p.asset.chain == chain;
-        self.0.iter().filter(here).min_by_key(|p| (p.at, p.id)).map(|p| p.payee.0)
-    }
 }

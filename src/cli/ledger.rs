@@ -152,7 +152,7 @@ fn table(rows: &[&Purchase], totals: &Totals<'_>, out: &mut dyn Write) -> Outcom
 }
 
 /// Writes aligned columns; those in `right` to the right.
-fn columns<const N: usize>(lines: &[[String; N]], right: &[usize], out: &mut dyn Write) -> std::io::Result<()> {
+pub(super) fn columns<const N: usize>(lines: &[[String; N]], right: &[usize], out: &mut dyn Write) -> std::io::Result<()> {
     let widths: [usize; N] = std::array::from_fn(|i| lines.iter().map(|l| l[i].chars().count()).max().unwrap_or(0));
     for line in lines {
         let cells: Vec<String> = line

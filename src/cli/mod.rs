@@ -3,6 +3,7 @@
 
 mod agent;
 mod approvals;
+mod books;
 mod cases;
 mod cosigner;
 mod demo;
@@ -17,6 +18,8 @@ mod operator;
 mod policy;
 mod probe;
 mod recorded;
+mod replay;
+mod row;
 mod serve;
 mod session;
 mod wallet;
@@ -108,6 +111,8 @@ pub enum PolicyCommand {
     Explain(Box<explain::Args>),
     /// Judge the cases beside a policy, NAME.test.yaml.
     Test(cases::Args),
+    /// Say what a draft would have changed about recorded decisions.
+    Replay(replay::Args),
     /// Print the format of a policy as JSON Schema, for editors.
     #[command(after_help = "Examples:\n  tollpass policy schema > policy.schema.json")]
     Schema,
@@ -211,6 +216,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Policy(PolicyCommand::Check(args)) => policy::run(&args, out),
         Command::Policy(PolicyCommand::Explain(args)) => explain::run(&args, out),
         Command::Policy(PolicyCommand::Test(args)) => cases::run(&args, out),
+        Command::Policy(PolicyCommand::Replay(args)) => replay::run(&args, out),
         Command::Policy(PolicyCommand::Schema) => print_json(out, &crate::policy::schema()),
         Command::Ledger(LedgerCommand::Show(args)) => ledger::run(&args, out),
         Command::Agent(command) => agent::run(&command, out),

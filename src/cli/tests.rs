@@ -277,7 +277,7 @@ fn healthcheck_fails_when_nobody_answers() {
 }
 
 mod books {
-    use super::super::explain::Recorded;
+    use super::super::books::Recorded;
     use super::super::ledger::{ShowArgs, show};
     use crate::ledger::{Likeness, Purchase, PurchaseState};
     use crate::payment::{ChainId, MicroUsd, Nonce, Payee, Payer, ProtocolId, PurchaseId, RequestKey, Timestamp, WireEntry};
@@ -355,7 +355,7 @@ mod books {
 
     #[test]
     fn the_recorded_purchases_are_books_for_explain() {
-        let books = Recorded(all(), Standing::default());
+        let books = Recorded { purchases: all(), standing: Standing::default() };
         let (a, entry) = ("a".parse().unwrap(), RuleId("bureau".into()));
         let span = |from, until| Span { from: Timestamp::from_secs(from), until: Timestamp::from_secs(until) };
         let scope = Scope::Agent("a".parse().unwrap());

@@ -11,8 +11,8 @@ use super::scalar::{
 };
 use super::tree::{At, Keys, Node, Problem, Section, Value};
 use super::{
-    AccessFormat, AdminConfig, AgentsConfig, Cidr, Config, Drain, Intercept, LedgerConfig, Limits, Listen, MetricsConfig, TlsConfig,
-    TransparentConfig, Unnamed, UpstreamConfig,
+    AccessFormat, AdminConfig, AgentsConfig, Cidr, Config, DecisionLogConfig, Drain, Intercept, LedgerConfig, Limits, Listen,
+    MetricsConfig, TlsConfig, TransparentConfig, Unnamed, UpstreamConfig,
 };
 use crate::payment::AgentId;
 
@@ -33,6 +33,8 @@ const TOP: Keys = Keys {
         "metrics",
         "access_log",
         "admin",
+        "decision_log",
+        "policy_shadow",
     ],
     later: &["chains", "cosigner", "otlp", "approvals"],
 };
@@ -76,6 +78,7 @@ const LIMITS: Keys = Keys {
 };
 const DRAIN: Keys = Keys { known: &["unpaid", "paid"], later: &[] };
 const METRICS: Keys = Keys { known: &["agents"], later: &[] };
+const DECISION_LOG: Keys = Keys { known: &["size", "files"], later: &[] };
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -103,6 +106,8 @@ impl Reader<'_> {
         let formats = [("off", AccessFormat::Off), ("text", AccessFormat::Text), ("json", AccessFormat::Json)];
         let access_log = top.read("access_log", AccessFormat::Off, &mut self.problems, |n| choice(n, &formats));
         let admin = self.admin(&top);
+        let decision_log = self.decision_log(&top);
+        let policy_shadow = top.read("policy_shadow", None, &mut self.problems, |n| path_in(n).map(Some));
         let signer = self.signer(&top);
         self.callers(&top, &listen, &agents);
         Some(Config {
@@ -121,6 +126,8 @@ impl Reader<'_> {
             metrics,
             access_log,
             admin,
+            decision_log,
+            policy_shadow,
         })
     }
 
@@ -275,6 +282,15 @@ impl Reader<'_> {
         let s = self.section(top, "drain", DRAIN);
         let p = &mut self.problems;
         Drain { unpaid: s.read("unpaid", Duration::from_secs(10), p, time), paid: s.read("paid", Duration::from_secs(25), p, time) }
+    }
+
+    fn decision_log(&mut self, top: &Section<'_>) -> DecisionLogConfig {
+        let s = self.section(top, "decision_log", DECISION_LOG);
+        let p = &mut self.problems;
+        DecisionLogConfig {
+            size: s.read("size", 64 << 20, p, |n| bytes_between(n, MIB, 1024 * MIB)) as u64,
+            files: s.read("files", 4, p, |n| if matches!(n.value, Value::Int(0)) { Ok(0) } else { count(n, 1000) }),
+        }
     }
 
     fn metrics(&mut self, top: &Section<'_>) -> MetricsConfig {

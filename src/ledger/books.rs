@@ -82,6 +82,12 @@ impl Books {
         if left < MicroUsd::ZERO && !granted() { MicroUsd::ZERO } else { left }
     }
 
+    /// What the first consumed purchase ever under these four was paid, and the last fifty, the oldest first (M3.3).
+    pub fn prices(&self, agent: &AgentId, entry: &RuleId, host: &Host, method: &str) -> (Option<MicroUsd>, Vec<(Timestamp, MicroUsd)>) {
+        let (agent, entry) = (agent.clone(), entry.clone());
+        self.histories.prices(&history::Key { agent, entry, host: host.to_string(), method: method.to_owned() })
+    }
+
     /// What is stopped from now on; checked again when an amount is held (M2.2).
     pub(super) fn set_standing(&mut self, standing: Arc<Standing>) {
         self.standing = standing;

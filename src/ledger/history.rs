@@ -5,11 +5,8 @@ use std::collections::HashMap;
 use crate::payment::{AgentId, MicroUsd, Timestamp};
 use crate::policy::{History, RuleId};
 
-/// How many purchases a history looks back at.
-const LENGTH: usize = 50;
-
-/// How long it looks back, inclusive.
-pub(super) const REACH_MS: i64 = 30 * 86_400_000;
+/// How long a history looks back, inclusive.
+pub(super) const REACH_MS: i64 = History::REACH_MS;
 
 /// What is told apart: the same entry, host and method.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,24 +37,21 @@ impl Histories {
             prices.first = Some((num, price));
         }
         prices.recent.insert(prices.recent.partition_point(|(n, ..)| *n <= num), (num, at, price));
-        if prices.recent.len() > LENGTH {
+        if prices.recent.len() > History::LENGTH {
             prices.recent.remove(0);
         }
     }
 
     /// The history of `key` at `now`.
     pub(super) fn of(&self, key: &Key, now: Timestamp) -> History {
-        let Some(prices) = self.0.get(key) else { return History::default() };
-        let within = |at: Timestamp| now.millis().saturating_sub(at.millis()) <= REACH_MS;
-        let mut sorted: Vec<MicroUsd> = prices.recent.iter().filter(|(_, at, _)| within(*at)).map(|(.., price)| *price).collect();
-        let last = sorted.last().copied().unwrap_or_default();
-        sorted.sort_unstable();
-        History {
-            count: u32::try_from(sorted.len()).unwrap_or(u32::MAX),
-            median: sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default(),
-            last,
-            first: prices.first.map(|(_, price)| price),
-        }
+        let (first, recent) = self.prices(key);
+        History::of(first, &recent, now)
+    }
+
+    /// What the first purchase ever under `key` was paid, and the last fifty, the oldest first.
+    pub(super) fn prices(&self, key: &Key) -> (Option<MicroUsd>, Vec<(Timestamp, MicroUsd)>) {
+        let Some(prices) = self.0.get(key) else { return (None, Vec::new()) };
+        (prices.first.map(|(_, price)| price), prices.recent.iter().map(|(_, at, price)| (*at, *price)).collect())
     }
 }
 

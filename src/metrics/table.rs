@@ -99,6 +99,20 @@ pub(super) const ACCESS_LOG_DROPPED: MetricRow = row(
     &[],
     "Lines of the access log that were dropped because standard output was not read fast enough.",
 );
+pub(super) const DECISION_LOG_DROPPED: MetricRow = row(
+    "tollpass_decision_log_dropped_total",
+    "counter",
+    &[],
+    "Lines of the decision log that were not written: too many refusals at once, or the disk.",
+);
+pub(super) const SHADOW_DECISIONS: MetricRow = row(
+    "tollpass_shadow_decisions_total",
+    "counter",
+    &["agent", "live", "shadow"],
+    "Decisions that the draft judged too: what came of them, and what would have come of them (allow, ask, deny).",
+);
+pub(super) const SHADOW_RELOAD: MetricRow =
+    row("tollpass_shadow_reload_success", "gauge", &[], "1 if the newest draft judges along, 0 if it is broken or there is none.");
 pub(super) const BUILD: MetricRow = row("tollpass_build_info", "gauge", &["version", "commit"], "Always 1; the labels say what runs.");
 
 /// Every metric, in the order of the README.
@@ -133,6 +147,9 @@ pub const TABLE: &[MetricRow] = &[
     HOSTS_FROZEN,
     FREEZES,
     ACCESS_LOG_DROPPED,
+    DECISION_LOG_DROPPED,
+    SHADOW_DECISIONS,
+    SHADOW_RELOAD,
     BUILD,
     row("process_cpu_seconds_total", "counter", &[], "User and system CPU time, seconds."),
     row("process_open_fds", "gauge", &[], "Open file descriptors."),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Host, Scope, Span};
+use super::{Host, Scope, Span, View};
 use crate::payment::{AgentId, MicroUsd, Offer, Reason, SessionName, Timestamp};
 
 /// The id of an allow or deny entry, or the name of a cap such as `caps.day`.
@@ -174,16 +174,35 @@ impl Approval {
     pub const fn agent(&self) -> &AgentId {
         &self.agent
     }
-    /// With a limit on what its session spends in all, beside the policy's; the ledger checks it when it holds the amount. It can
-    /// only tighten, and changes nothing where the caller named no session.
-    #[must_use]
-    pub fn within_session(mut self, max: MicroUsd) -> Self {
-        if let Some(session) = &self.session {
-            let scope = Scope::Session(self.agent.clone(), session.clone());
-            let (limit, rule) = (Limit::Spend(max), RuleId("session.max".into()));
-            self.checks.push(Check { scope, span: Span::ALL, limit, rule, reason: Reason::CapSession });
+    /// With a limit on what its session spends in all, beside the policy's; the ledger checks it again when it holds the amount. It
+    /// can only tighten, and changes nothing where the caller named no session.
+    ///
+    /// # Errors
+    /// [`Reason::CapSession`] with its numbers, if this does not fit.
+    pub fn within_session(mut self, max: MicroUsd, books: &dyn View) -> Result<Self, Refusal> {
+        let Some(session) = &self.session else { return Ok(self) };
+        let (scope, rule) = (Scope::Session(self.agent.clone(), session.clone()), RuleId("session.max".into()));
+        let spent = books.spent(&scope, Span::ALL);
+        let more = self.offer.price.saturating_sub(self.held).max(MicroUsd::ZERO);
+        if spent.checked_add(more).is_some_and(|sum| sum <= max) {
+            self.checks.push(Check { scope, span: Span::ALL, limit: Limit::Spend(max), rule, reason: Reason::CapSession });
+            return Ok(self);
         }
-        self
+        let remaining = Some(max.saturating_sub(spent).max(MicroUsd::ZERO));
+        let (rule, amount, limit) = (Some(rule), Some(self.offer.price), Some(max));
+        Err(Refusal { violations: vec![Violation { rule, amount, limit, remaining, ..Violation::new(Reason::CapSession) }], ticket: None })
+    }
+
+    /// Unless more paid answers led here than the entry's `paid_redirects` lets follow each other (M1.7).
+    ///
+    /// # Errors
+    /// [`Reason::PaidRedirectLimit`].
+    pub fn within_chain(self, depth: u32) -> Result<Self, Refusal> {
+        if depth <= self.repeats.paid_redirects {
+            return Ok(self);
+        }
+        let (rule, amount) = (Some(self.entry), Some(self.offer.price));
+        Err(Refusal { violations: vec![Violation { rule, amount, ..Violation::new(Reason::PaidRedirectLimit) }], ticket: None })
     }
     /// The session, if the caller named one.
     pub const fn session(&self) -> Option<&SessionName> {

@@ -93,6 +93,26 @@ impl Policy {
         Decision { verdict, question, considered: verdicts.into_iter().map(|v| v.considered).chain(rejected).collect() }
     }
 
+    /// What this policy says if the people of `groups` have said yes to a question: it lifts what they saw, its terms and its reasons
+    /// to ask. `theirs` tells whether a question is the one they answered. With the groups alone a yes would also let the same
+    /// challenge's dearer offer pass, or a budget that was used up while they thought. True if the yes was used.
+    pub fn decide(
+        &self,
+        input: &Input<'_>,
+        challenge: &Challenge,
+        books: &dyn View,
+        groups: &[Arc<str>],
+        theirs: impl FnOnce(&Question) -> bool,
+    ) -> (Decision, bool) {
+        let asked = self.evaluate(input, challenge, books);
+        let Some(question) = asked.question.as_ref().filter(|q| !groups.is_empty() && theirs(q)) else { return (asked, false) };
+        let granted = self.evaluate(&Input { granted: groups, ..input.clone() }, challenge, books);
+        if granted.verdict.as_ref().is_ok_and(|approval| !approval.offer().same_terms(&question.offer)) {
+            return (Decision { question: None, ..asked }, true);
+        }
+        (granted, true)
+    }
+
     /// What people are asked about the best offer that only they stand before.
     fn question(&self, asked: &Verdict<'_>) -> Option<Question> {
         let (entry, (asset, price)) = (asked.entry?, asked.priced.as_ref()?);

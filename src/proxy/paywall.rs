@@ -205,10 +205,15 @@ async fn pay(
         let refusal = proxy.till().map_or_else(handover, |till| till.treasurer.refuse(&ask, &challenge));
         return Err(refuse(&ask, refusal));
     };
+    let gate = |ask: &Ask, reason: Reason| {
+        let refusal = Refusal::because(reason);
+        proxy.till().iter().for_each(|till| till.treasurer.note(ask, &challenge, &refusal));
+        refuse(ask, refusal)
+    };
     let body = match finish_upload(body.as_ref()).await {
         Ok(body) => body,
-        Err(NotKept::TooLarge) => return Err(refuse(&ask, Refusal::because(Reason::BodyNotReplayable))),
-        Err(NotKept::Open) => return Err(refuse(&ask, Refusal::because(Reason::BodyOpen))),
+        Err(NotKept::TooLarge) => return Err(gate(&ask, Reason::BodyNotReplayable)),
+        Err(NotKept::Open) => return Err(gate(&ask, Reason::BodyOpen)),
         Err(NotKept::Over) => return Err(Failure::Broken(Reason::BodyTooLarge)),
         Err(NotKept::Broken) => return Err(Failure::Broken(Reason::BadRequest)),
     };
@@ -216,7 +221,7 @@ async fn pay(
         Ok(digest) => digest,
         Err(error) => {
             tracing::warn!(%error, "a request body cannot be read back from disk, so the request cannot be paid for");
-            return Err(refuse(&ask, Refusal::because(Reason::BodyNotReplayable)));
+            return Err(gate(&ask, Reason::BodyNotReplayable));
         }
     };
     let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);

@@ -121,6 +121,14 @@ impl<T: Send + Sync> Hot<T> {
         Ok((Self { target, current: current.clone(), epoch: 1, seen: Ok(digest(&sources)), good: true }, current))
     }
 
+    /// The same for a value that the process can do without: what cannot be loaded is logged, and `none` stands in for it.
+    pub(super) fn load_or(target: Target<T>, none: T) -> (Self, Arc<ArcSwap<T>>) {
+        let current = Arc::new(ArcSwap::from_pointee(none));
+        let mut hot = Self { target, current: current.clone(), epoch: 0, seen: Ok([0; 32]), good: true };
+        hot.recheck(false);
+        (hot, current)
+    }
+
     fn fail(&mut self, seen: Result<[u8; 32], String>, errors: &[String]) {
         let name = self.target.name;
         for error in errors {

@@ -10,6 +10,7 @@ mod outcome;
 mod redirects;
 mod risk;
 mod sessions;
+mod trail;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,11 +28,13 @@ use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
 use crate::metrics::{Metrics, Stage};
 use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{Approval, By, Decision, Input, Policy, Question, Refusal, RuleId, Scope, Span, View as _, Violation};
+use crate::policy::{By, Decision, Input, Policy, Question, Refusal, RuleId, View, Violation};
 use crate::protocol;
+use crate::records::{Judgement, Log, Verdict, Witness, bounded};
 use crate::signer::{SignError, Signer};
 use crate::stops::Stops;
 use risk::Guard;
+use trail::Trail;
 
 /// A signature may be presented only while this much of its window remains (M1.8).
 const MIN_WINDOW_SECS: i64 = 10;
@@ -51,6 +54,7 @@ pub struct Treasurer {
     guard: Option<Guard>,
     hook: Option<Arc<dyn Hook>>,
     sessions: Option<Arc<Sessions>>,
+    log: Option<Arc<Log>>,
 }
 
 /// A purchase with a credential that is ready to be presented.
@@ -88,7 +92,7 @@ impl Treasurer {
         approvals: Arc<Approvals>,
     ) -> Self {
         let redirects = Redirects::default();
-        Self { policy, ledger, signer, metrics, redirects, sign_deadline, approvals, guard: None, hook: None, sessions: None }
+        Self { policy, ledger, signer, metrics, redirects, sign_deadline, approvals, guard: None, hook: None, sessions: None, log: None }
     }
 
     /// Questions to people.
@@ -135,7 +139,11 @@ impl Treasurer {
     /// # Errors
     /// The refusal, with every reason.
     pub async fn obtain(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
-        let ticket = self.settle_on(ask, challenge, wanted).await;
+        let mut trail = Trail::default();
+        let ticket = self.settle_on(ask, challenge, wanted, &mut trail).await;
+        if let Err(refusal) = &ticket {
+            self.note_refusal(ask, challenge, trail, refusal);
+        }
         if let Some(guard) = &self.guard {
             match &ticket {
                 Ok(Ticket::Pay(_)) => guard.paid(ask, &self.policy.load(), self.now().now),
@@ -153,25 +161,34 @@ impl Treasurer {
         }
     }
 
-    async fn settle_on(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+    async fn settle_on(
+        &self,
+        ask: &Ask,
+        challenge: &Challenge,
+        wanted: &(dyn Fn() -> bool + Sync),
+        trail: &mut Trail,
+    ) -> Result<Ticket, Refusal> {
         let clock = self.gate()?;
         let payer = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()))?;
         match self.ledger.claim(&ask.key, &ask.likeness, clock.now) {
             Claim::Join(id) => Ok(Ticket::Join(id)),
             Claim::Lost { until, price } => Err(lost(until, price)),
-            Claim::Adopted(commitment) => self.adopt(ask, challenge, payer, commitment, wanted).await,
-            Claim::New => self.buy(ask, challenge, payer, wanted).await,
+            Claim::Adopted(commitment) => self.adopt(ask, challenge, payer, commitment, wanted, trail).await,
+            Claim::New => self.buy(ask, challenge, payer, wanted, trail).await,
         }
     }
 
     /// The refusal for a request that cannot be sent again, because no allow entry could match its host when it came.
     pub fn refuse(&self, ask: &Ask, challenge: &Challenge) -> Refusal {
+        let mut trail = Trail::default();
         let decided = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()));
-        match decided.and_then(|payer| self.decide(ask, challenge, payer, self.now().now, None, None).verdict) {
+        let refusal = match decided.and_then(|payer| self.decide(ask, challenge, payer, self.now().now, None, None, &mut trail).verdict) {
             Err(refusal) => refusal,
             // The policy changed while the request was under way: the next attempt is kept and can be paid.
             Ok(_) => Refusal::because(Reason::Busy),
-        }
+        };
+        self.note_refusal(ask, challenge, trail, &refusal);
+        refusal
     }
 
     /// Step (0) of M3.4 as far as it concerns money: store and clock.
@@ -184,14 +201,21 @@ impl Treasurer {
     }
 
     /// A new purchase.
-    async fn buy(&self, ask: &Ask, challenge: &Challenge, payer: Payer, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+    async fn buy(
+        &self,
+        ask: &Ask,
+        challenge: &Challenge,
+        payer: Payer,
+        wanted: &(dyn Fn() -> bool + Sync),
+        trail: &mut Trail,
+    ) -> Result<Ticket, Refusal> {
         self.enter_session(ask).await?;
         let mut id = PurchaseId::from_bytes(rand::random());
         let mut yes: Option<Yes> = None;
         let mut tries = 0;
         while tries < MAX_DECISIONS {
             let now = self.gate()?.now;
-            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, None, yes.as_ref());
+            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, None, yes.as_ref(), trail);
             let approval = match (verdict, question) {
                 (Ok(approval), _) => approval,
                 (Err(refusal), Some(question)) => {
@@ -205,7 +229,6 @@ impl Treasurer {
                 (Err(refusal), None) => return Err(refusal),
             };
             tries += 1;
-            self.check_chain(ask, &approval, now)?;
             hook::consult(self.hook.as_deref(), &self.policy.load_full(), ask, &approval, &id, now).await.map_err(Refusal::because)?;
             let offer = approval.offer().clone();
             let started = Instant::now();
@@ -231,17 +254,21 @@ impl Treasurer {
                 return Err(Refusal::because(Reason::AgentLeft));
             }
             spend(yes.as_mut())?;
+            self.note_purchase(ask, challenge, trail, id);
             let commitment = match reservation.commit().await {
                 Ok(commitment) => commitment,
                 // The policy changed between the hold and the disk: nothing was written.
-                Err(ReserveError::Stale(_)) => {
-                    settle(true).await;
-                    continue;
+                Err(e) => {
+                    self.note_release(trail, reserve_reason(&e));
+                    if matches!(e, ReserveError::Stale(_)) {
+                        settle(true).await;
+                        continue;
+                    }
+                    return Err(Refusal::because(reserve_reason(&e)));
                 }
-                Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             };
             self.metrics.authorize(&ask.agent, Stage::Reserve, started.elapsed());
-            return self.sign(ask, commitment, offer, false).await;
+            return self.sign(ask, commitment, offer, false, trail).await;
         }
         Err(Refusal::because(Reason::Busy))
     }
@@ -254,6 +281,7 @@ impl Treasurer {
         payer: Payer,
         mut commitment: Commitment,
         wanted: &(dyn Fn() -> bool + Sync),
+        trail: &mut Trail,
     ) -> Result<Ticket, Refusal> {
         if commitment.purchase().state == PurchaseState::Settled {
             return Ok(Ticket::Kept(Box::new(commitment)));
@@ -265,13 +293,13 @@ impl Treasurer {
         let window = i64::try_from(purchase.valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if let (Some(offer), true) = (&unchanged, window >= MIN_WINDOW_SECS) {
             // The intent as recorded: signing it again after a crash forms the same authorization (M1.5).
-            return self.sign(ask, commitment, offer.clone(), true).await;
+            return self.sign(ask, commitment, offer.clone(), true, trail).await;
         }
         let mut yes: Option<Yes> = None;
         let mut tries = 0;
         while tries < MAX_DECISIONS {
             let now = self.gate()?.now;
-            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, Some(&commitment), yes.as_ref());
+            let Decision { verdict, question, .. } = self.decide(ask, challenge, payer, now, Some(&commitment), yes.as_ref(), trail);
             let approval = match (verdict, question) {
                 (Ok(approval), _) => approval,
                 // Other terms under the same nonce are another question, of this purchase (M1.2).
@@ -286,16 +314,21 @@ impl Treasurer {
             spend(yes.as_mut())?;
             let offer = approval.offer().clone();
             let valid_after = protocol::valid_after(offer.protocol, now);
+            self.note_purchase(ask, challenge, trail, commitment.purchase().id);
             match commitment.resign(approval, valid_after, now).await {
-                Ok(()) => return self.sign(ask, commitment, offer, true).await,
-                Err(ReserveError::Stale(violation)) => settle(violation.is_none()).await,
-                Err(e) => return Err(Refusal::because(reserve_reason(&e))),
+                Ok(()) => return self.sign(ask, commitment, offer, true, trail).await,
+                Err(e) => {
+                    self.note_release(trail, reserve_reason(&e));
+                    let ReserveError::Stale(violation) = e else { return Err(Refusal::because(reserve_reason(&e))) };
+                    settle(violation.is_none()).await;
+                }
             }
         }
         Err(Refusal::because(Reason::Busy))
     }
 
     /// One policy snapshot judges every offer against one view of the books.
+    #[expect(clippy::too_many_arguments, reason = "a decision is about all of these")]
     fn decide(
         &self,
         ask: &Ask,
@@ -304,6 +337,7 @@ impl Treasurer {
         now: Timestamp,
         held: Option<&Commitment>,
         yes: Option<&Yes>,
+        trail: &mut Trail,
     ) -> Decision {
         let started = Instant::now();
         let policy = self.policy.load_full();
@@ -322,9 +356,27 @@ impl Treasurer {
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
         };
-        let mut decision = self.ledger.read(|books| approvals::decide(&policy, &input, challenge, books, yes, ask));
+        let session = self.session_limit(ask, &policy, now);
+        let session_max = session.as_ref().ok().copied().flatten();
+        // A purchase that is signed again was in its chain before.
+        let chain = held.is_none().then(|| self.redirects.depth(ask, now));
+        let (mut decision, used, seen) = self.ledger.read(|books| {
+            let witness = Witness::new(books);
+            let view: &dyn View = if self.log.is_some() { &witness } else { books };
+            let (mut decision, used) = approvals::decide(&policy, &input, challenge, view, yes, ask);
+            decision.verdict = bounded(decision.verdict, session_max, chain, view);
+            (decision, used, self.log.is_some().then(|| witness.testify(&ask.agent, &ask.host)))
+        });
+        trail.decided = seen.map(|seen| {
+            let granted = yes.filter(|_| used).map(|yes| yes.groups.clone()).unwrap_or_default();
+            let (held, bound_to, seen, verdict) = (input.held, input.bound_to, Arc::new(seen), Verdict::of(&decision));
+            let judged = Judgement { payer, held, bound_to, granted, session_max, chain, seen, verdict };
+            (now, Arc::clone(policy.digest()), judged)
+        });
         self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
-        decision.verdict = decision.verdict.and_then(|approval| self.in_session(ask, &policy, approval, now));
+        if let Err(reason) = session {
+            decision.verdict = decision.verdict.and_then(|_| Err(Refusal::because(reason)));
+        }
         decision
     }
 
@@ -337,25 +389,10 @@ impl Treasurer {
         entering.await.unwrap_or(Err(Reason::Internal)).map_err(Refusal::because)
     }
 
-    /// Whether the session may still pay, and whether this fits its own limit; the ledger looks again when it holds the amount.
-    fn in_session(&self, ask: &Ask, policy: &Policy, approval: Approval, now: Timestamp) -> Result<Approval, Refusal> {
-        let Some(sessions) = &self.sessions else { return Ok(approval) };
-        let max = sessions.check(&ask.agent, ask.session.as_ref(), policy.sessions(&ask.agent), now).map_err(Refusal::because)?;
-        let (Some(max), Some(session)) = (max, &ask.session) else { return Ok(approval) };
-        let spent = self.ledger.read(|books| books.spent(&Scope::Session(ask.agent.clone(), session.clone()), Span::ALL));
-        let price = approval.offer().price;
-        let more = price.saturating_sub(approval.held()).max(MicroUsd::ZERO);
-        if spent.checked_add(more).is_some_and(|sum| sum <= max) {
-            return Ok(approval.within_session(max));
-        }
-        let violation = Violation {
-            rule: Some(RuleId("session.max".into())),
-            amount: Some(price),
-            limit: Some(max),
-            remaining: Some(max.saturating_sub(spent).max(MicroUsd::ZERO)),
-            ..Violation::new(Reason::CapSession)
-        };
-        Err(Refusal { violations: vec![violation], ticket: None })
+    /// Whether the session may still pay, and its own limit; the ledger looks again when it holds the amount.
+    fn session_limit(&self, ask: &Ask, policy: &Policy, now: Timestamp) -> Result<Option<MicroUsd>, Reason> {
+        let Some(sessions) = &self.sessions else { return Ok(None) };
+        sessions.check(&ask.agent, ask.session.as_ref(), policy.sessions(&ask.agent), now)
     }
 
     /// Asks people and waits as long as the policy says.
@@ -375,20 +412,8 @@ impl Treasurer {
         }
     }
 
-    /// Refuses a purchase that a chain of paid answers led to, past the entry's `paid_redirects` (M1.7).
-    fn check_chain(&self, ask: &Ask, approval: &Approval, now: Timestamp) -> Result<(), Refusal> {
-        let depth = self.redirects.depth(ask, now);
-        if depth <= approval.repeats().paid_redirects {
-            return Ok(());
-        }
-        let mut violation = Violation::new(Reason::PaidRedirectLimit);
-        violation.rule = Some(approval.entry().clone());
-        violation.amount = Some(approval.offer().price);
-        Err(Refusal { violations: vec![violation], ticket: None })
-    }
-
     /// Decide and sign the same object: the request comes out of the commitment and nothing else.
-    async fn sign(&self, ask: &Ask, mut commitment: Commitment, offer: Offer, again: bool) -> Result<Ticket, Refusal> {
+    async fn sign(&self, ask: &Ask, mut commitment: Commitment, offer: Offer, again: bool, trail: &mut Trail) -> Result<Ticket, Refusal> {
         let started = Instant::now();
         let unheard = matches!(commitment.purchase().state, PurchaseState::Committed | PurchaseState::Signed | PurchaseState::Sent);
         let Some(request) = commitment.sign_request(&offer.asset) else {
@@ -398,17 +423,18 @@ impl Treasurer {
         let request = request.with_grant(self.approvals.grant(&commitment.purchase().id));
         let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
         if left < MIN_WINDOW_SECS {
-            return Err(self.give_up(commitment, Reason::WindowTooShort, again));
+            return Err(self.give_up(commitment, Reason::WindowTooShort, again, trail));
         }
         // Decided long ago, perhaps: whatever was stopped since counts (S5).
         if let Some(reason) = self.stopped(ask) {
-            return Err(self.give_up(commitment, reason, again));
+            return Err(self.give_up(commitment, reason, again, trail));
         }
         let signed = match self.signer.authorize(&request, Instant::now() + self.sign_deadline).await {
             Ok(signed) => signed,
             Err(error) => {
                 // Voided only with proof, and never when earlier bytes of this purchase may be out (M1.5).
                 if let (Some(proof), false) = (error.unsigned(), again) {
+                    trail.void();
                     commitment.void(proof);
                 }
                 return Err(refusal(&error));
@@ -429,10 +455,11 @@ impl Treasurer {
     }
 
     /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.
-    fn give_up(&self, commitment: Commitment, reason: Reason, again: bool) -> Refusal {
+    fn give_up(&self, commitment: Commitment, reason: Reason, again: bool, trail: &mut Trail) -> Refusal {
         if !again {
             let refused = SignError::refused(reason);
             if let Some(proof) = refused.unsigned() {
+                trail.void();
                 commitment.void(proof);
             }
         }

@@ -11,7 +11,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["payment", "spelling"]),
     ("ledger", &["failpoint", "policy", "payment"]),
     ("signer", &["clock", "crew", "custody", "failpoint", "ledger", "metrics", "mpc", "payment", "wire"]),
-    ("treasurer", &["clock", "failpoint", "journal", "ledger", "metrics", "payment", "policy", "protocol", "signer", "stops"]),
+    ("treasurer", &["clock", "failpoint", "journal", "ledger", "metrics", "payment", "policy", "protocol", "records", "signer", "stops"]),
+    ("records", &["ledger", "metrics", "payment", "policy"]),
     (
         "proxy",
         &[
@@ -65,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "payment",
             "policy",
             "proxy",
+            "records",
             "reload",
             "signer",
             "state",

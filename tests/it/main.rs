@@ -46,6 +46,7 @@ mod proxy_reload;
 mod proxy_requests;
 mod proxy_tunnels;
 mod proxy_upstream;
+mod records;
 mod risk;
 mod second_opinion;
 #[cfg(feature = "failpoints")]

@@ -9,10 +9,6 @@ use http::Method;
 use crate::payment::{AgentId, ChainId, MicroUsd, SessionName, Timestamp};
 use crate::policy::{History, Host, RuleId, Scope, Span, Standing, View};
 
-/// How far back history looks, and how many purchases it knows (M3.3).
-const HISTORY_MS: i64 = 30 * 86_400_000;
-const HISTORY_COUNT: usize = 50;
-
 /// One payment of the past.
 #[derive(Clone, Debug)]
 pub(super) struct Paid {
@@ -86,13 +82,8 @@ impl View for Past<'_> {
     fn history(&self, agent: &AgentId, entry: &RuleId, host: &Host, method: &Method, now: Timestamp) -> History {
         let mut all = self.consumed(agent, entry, host);
         all.retain(|p| p.method == *method);
-        let from = now.plus_millis(-HISTORY_MS);
-        let recent: Vec<MicroUsd> = all.iter().filter(|p| p.at >= from).map(|p| p.usd).collect();
-        let mut kept = recent[recent.len().saturating_sub(HISTORY_COUNT)..].to_vec();
-        let last = kept.last().copied().unwrap_or(MicroUsd::ZERO);
-        kept.sort_unstable();
-        let median = kept.get(kept.len().saturating_sub(1) / 2).copied().unwrap_or(MicroUsd::ZERO);
-        History { count: u32::try_from(kept.len()).unwrap_or(u32::MAX), median, last, first: all.first().map(|p| p.usd) }
+        let prices: Vec<(Timestamp, MicroUsd)> = all.iter().map(|p| (p.at, p.usd)).collect();
+        History::of(prices.first().map(|(_, price)| *price), &prices, now)
     }
 
     fn standing(&self) -> &Standing {

@@ -14,6 +14,7 @@ mod tests;
 
 pub use decimal::Decimal;
 pub(super) use field::Facts;
+pub(super) use scores::bare;
 
 use field::Field;
 

@@ -411,8 +411,7 @@ impl Drop for Yes {
     }
 }
 
-/// What policy says to a challenge if people said `yes`: it lifts what they saw, these terms and these reasons to ask. With its groups
-/// alone it would also let the same challenge's dearer offer pass, or a budget that was used up while they thought.
+/// What policy says to a challenge if people said `yes`; true if the yes was to this question.
 pub(super) fn decide(
     policy: &Policy,
     input: &Input<'_>,
@@ -420,17 +419,9 @@ pub(super) fn decide(
     books: &dyn View,
     yes: Option<&Yes>,
     ask: &Ask,
-) -> Decision {
-    let asked = policy.evaluate(input, challenge, books);
-    let (Some(yes), Some(question)) = (yes, &asked.question) else { return asked };
-    if !yes.answers(question, ask) {
-        return asked;
-    }
-    let granted = policy.evaluate(&Input { granted: &yes.groups, ..input.clone() }, challenge, books);
-    if granted.verdict.as_ref().is_ok_and(|approval| !approval.offer().same_terms(&question.offer)) {
-        return Decision { question: None, ..asked };
-    }
-    granted
+) -> (Decision, bool) {
+    let groups = yes.map_or(&[][..], |yes| &yes.groups);
+    policy.decide(input, challenge, books, groups, |question| yes.is_some_and(|yes| yes.answers(question, ask)))
 }
 
 fn new_id() -> Arc<str> {

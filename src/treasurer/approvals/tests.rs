@@ -341,7 +341,7 @@ agents:
         };
         decide(&policy, &input, &challenge, &books, yes, &ask)
     };
-    let question = decided(&[&dear, &cheap], None).question.unwrap();
+    let question = decided(&[&dear, &cheap], None).0.question.unwrap();
     assert_eq!(question.offer.price, cheap.price);
     let (_, id) = match world.ask(&Question { hold: Duration::ZERO, ..question.clone() }, 1).await {
         Answer::No(reason, id) => (reason, id.unwrap()),
@@ -349,7 +349,7 @@ agents:
     };
     world.vote(&id, "ann", true).unwrap();
     let Answer::Yes(yes) = world.ask(&question, 1).await else { panic!() };
-    assert_eq!(decided(&[&dear, &cheap], Some(&yes)).verdict.unwrap().offer().price, cheap.price);
+    assert_eq!(decided(&[&dear, &cheap], Some(&yes)).0.verdict.unwrap().offer().price, cheap.price);
     let withdrawn = decided(&[&dear], Some(&yes));
-    assert!(withdrawn.verdict.is_err() && withdrawn.question.is_some(), "the dearer one is another question");
+    assert!(withdrawn.0.verdict.is_err() && withdrawn.0.question.is_some(), "the dearer one is another question");
 }
