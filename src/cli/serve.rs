@@ -94,6 +94,14 @@ impl Findings {
             }
         }
         let policy = self.policy(&config.policy);
+        if let Some(draft) = &config.policy_shadow {
+            match super::explain::policy_at(draft) {
+                Ok(policy) => self.facts.push(("shadow", format!("{} (digest {})", draft.display(), policy.digest()))),
+                // It judges nothing then, and keeps nobody from paying.
+                Err(Failure::Config(text)) => self.warnings.extend(text.lines().map(|line| format!("`policy_shadow`: {line}"))),
+                Err(Failure::Failed(error)) => self.warnings.push(format!("`policy_shadow`: {error:#}")),
+            }
+        }
         let tokens = config.agents.tokens.as_deref().and_then(|path| self.tokens(path));
         if let Some(policy) = policy {
             let named: Vec<String> = policy.agents().map(ToString::to_string).collect();

@@ -54,6 +54,10 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert!(c.upstream.parent.is_none() && c.access_log == AccessFormat::Off);
     assert!(!c.upstream.allow_private && !c.ledger.ephemeral_ok && !c.metrics.all_agents);
     assert_eq!(c.tls.intercept, Intercept::Allowed);
+    assert_eq!((c.decision_log, c.policy_shadow), (DecisionLogConfig { size: 64 << 20, files: 4 }, None));
+    let c = parse(&format!("{SMALLEST}decision_log: {{ size: 1MiB, files: 0 }}\npolicy_shadow: draft.yaml\n")).unwrap();
+    assert_eq!((c.decision_log.files, c.policy_shadow.as_deref()), (0, Some(Path::new("/etc/tollpass/draft.yaml"))));
+    assert_eq!(mistake("decision_log: { size: 1KiB }\n"), "tollpass.yaml:4:23: `size`: write a size from 1024KiB to 1048576KiB");
     assert_eq!((c.private(), c.trust()), ("/var/lib/tollpass/private".into(), "/var/lib/tollpass/trust".into()));
 }
 
