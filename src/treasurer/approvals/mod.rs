@@ -315,10 +315,13 @@ impl Approvals {
     pub fn remember(&self, id: &str, who: &Arc<str>, bounds: Bounds, now: Timestamp) -> Result<Mandate, Refused> {
         let mut guard = self.lock();
         let ticket = &guard.0.tickets.get(id).ok_or(Refused::Unknown)?.ticket;
-        let groups = ticket.granted();
-        if groups.is_empty() {
-            return Err(Refused::Bounds("only what was approved can be remembered: approve it first".into()));
+        // Where it stands, not who said yes: a no that came after the quorum, or the end of the time, took the yes back.
+        match ticket.standing(now) {
+            Standing::Granted | Standing::Used => {}
+            Standing::Pending => return Err(Refused::Bounds("only what was approved can be remembered: approve it first".into())),
+            ended @ (Standing::Denied | Standing::Expired) => return Err(Refused::Ended(ended)),
         }
+        let groups = ticket.granted();
         if bounds.max <= 0 || bounds.total < bounds.max || bounds.until <= now {
             return Err(Refused::Bounds(
                 "a mandate has a `max` above zero, a `total` of at least `max`, and an `until` that is to come".into(),

@@ -200,6 +200,27 @@ async fn a_mandate_answers_within_its_bounds_and_no_further() {
 }
 
 #[tokio::test]
+async fn what_was_denied_or_has_ended_is_not_remembered_although_there_was_a_yes() {
+    let world = World::new();
+    let bounds = Bounds { max: 50_000, total: 100_000, until: Timestamp::from_secs(9_000) };
+    let remember = |id: &str| world.approvals.remember(id, &"ann".into(), bounds, world.now());
+    let (_, denied) = world.glance(&[&["finance"]], 1).await;
+    world.vote(&denied, "ann", true).unwrap();
+    assert_eq!(world.vote(&denied, "bob", false).unwrap(), Standing::Denied);
+    assert!(matches!(remember(&denied), Err(Refused::Ended(Standing::Denied))), "a no after the quorum");
+    let (_, used) = world.glance(&[&["finance"]], 2).await;
+    world.vote(&used, "ann", true).unwrap();
+    let Answer::Yes(mut yes) = world.ask(&question(0, &[&["finance"]]), 2).await else { panic!() };
+    yes.spend().unwrap();
+    drop(yes);
+    let (_, late) = world.glance(&[&["finance"]], 3).await;
+    world.vote(&late, "ann", true).unwrap();
+    world.now.store(600, Ordering::SeqCst);
+    assert!(matches!(remember(&late), Err(Refused::Ended(Standing::Expired))), "a yes ends with its ticket");
+    assert_eq!(remember(&used).unwrap().groups, ["finance".into()], "what was paid stays approved");
+}
+
+#[tokio::test]
 async fn a_mandate_ends_with_its_time() {
     let world = World::new();
     let (_, id) = world.glance(&[&["finance"]], 1).await;
