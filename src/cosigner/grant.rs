@@ -2,19 +2,20 @@
 //!
 //! A grant names its purchase, and a purchase has one nonce, so it is good for one transfer; its ticket is written with the
 //! purchase, so that it serves no other. It lifts the limits it names if policy lets its approver lift them, and nothing else:
-//! not a deny, a freeze, a window, `live` or `unverified`.
+//! not a deny, a freeze, a window, `live` or `unverified`. Where policy asks for a quorum, so many keys have to sign; their grants come
+//! one after another.
 
 use serde::{Deserialize, Serialize};
 
 use super::trust::{Fact, Lifted, Proven};
 use crate::payment::{AgentId, Timestamp};
-use crate::policy::{Approver, RuleId, Transfer};
+use crate::policy::{Approver, Transfer};
 use crate::wire::identity::{Identity, Public};
 
 /// What is signed after.
 pub const CONTEXT: &str = "tollpass/grant/1";
 
-/// Longest grant that is read, bytes.
+/// Longest that all grants of one intent are, bytes.
 pub const MAX_GRANT: usize = 4 << 10;
 
 /// What an approver saw and said yes to.
@@ -84,9 +85,14 @@ pub enum GrantError {
     /// A limit that this approver may not lift.
     #[error("it exceeds a limit that its approver may not lift")]
     Limit,
+    /// Fewer keys of a group than its quorum, for every limit.
+    #[error("too few approvers signed for it")]
+    Quorum,
 }
 
-/// The limits that `encoded` lifts for exactly this payment.
+/// The limits that the grants in `encoded`, one after another, lift for exactly this payment: of each group in the policy those
+/// that a quorum of its keys signed for. A grant that is none, or for something else, counts as nobody's; if none is left, the first
+/// fault is the answer.
 ///
 /// # Errors
 /// [`GrantError`].
@@ -97,12 +103,49 @@ pub fn verify(
     agent: &Proven<AgentId>,
     transfer: &Fact<Transfer>,
 ) -> Result<Proven<Lifted>, GrantError> {
-    let signed: SignedGrant = decode(encoded)?;
-    let approver = approvers.iter().find(|a| a.keys.iter().any(|key| **key == *signed.signer)).ok_or(GrantError::Signature)?;
+    let (mut said, mut fault) = (Vec::new(), None);
+    for signed in read(encoded)? {
+        match check(&signed, approvers, purchase, agent, transfer) {
+            Ok(grant) => said.push((signed.signer, grant)),
+            Err(error) => fault = fault.or(Some(error)),
+        }
+    }
+    let Some(ticket) = said.first().map(|(_, grant)| grant.ticket) else { return Err(fault.unwrap_or(GrantError::Malformed)) };
+    if said.iter().any(|(_, grant)| grant.ticket != ticket) {
+        return Err(GrantError::Other);
+    }
+    let mut rules = Vec::new();
+    for approver in approvers {
+        let lifted = approver.may_exceed.iter().filter(|rule| {
+            let names = |grant: &Grant| grant.exceeds.iter().any(|name| *name == *rule.0);
+            let signed = |key: &&Box<[u8]>| said.iter().any(|(signer, grant)| ***key == **signer && names(grant));
+            let keys = approver.keys.iter().filter(signed).count();
+            u32::try_from(keys).unwrap_or(u32::MAX) >= approver.quorum
+        });
+        rules.extend(lifted.cloned());
+    }
+    if rules.is_empty() {
+        return Err(GrantError::Quorum);
+    }
+    let (purchase, signers) = (alloy_primitives::hex::encode(purchase), said.len());
+    tracing::info!(purchase, signers, "a human approval lifts limits for this payment");
+    Ok(Proven::new(Lifted { rules, ticket }))
+}
+
+/// One grant by itself: who signed it, and what for.
+fn check(
+    signed: &SignedGrant,
+    approvers: &[Approver],
+    purchase: &[u8; 16],
+    agent: &Proven<AgentId>,
+    transfer: &Fact<Transfer>,
+) -> Result<Grant, GrantError> {
+    let groups = || approvers.iter().filter(|a| a.keys.iter().any(|key| **key == *signed.signer));
+    groups().next().ok_or(GrantError::Signature)?;
     let key = Public::from_spki(&signed.signer).map_err(|_| GrantError::Signature)?;
     key.verify(CONTEXT, &signed.bytes, &signed.signature).map_err(|_| GrantError::Signature)?;
-    let grant: Grant = decode(&signed.bytes)?;
-    if grant.version != 1 {
+    let (grant, rest): (Grant, _) = postcard::take_from_bytes(&signed.bytes).map_err(|_| GrantError::Malformed)?;
+    if grant.version != 1 || !rest.is_empty() {
         return Err(GrantError::Malformed);
     }
     let own = transfer.get();
@@ -119,25 +162,24 @@ pub fn verify(
     if !same {
         return Err(GrantError::Other);
     }
-    let rules: Vec<RuleId> = grant.exceeds.iter().map(|name| RuleId(name.as_str().into())).collect();
-    if !rules.iter().all(|rule| approver.may_exceed.contains(rule)) {
-        return Err(GrantError::Limit);
-    }
-    tracing::info!(approver = &*approver.name, purchase = %alloy_primitives::hex::encode(purchase), "a human approval lifts limits for this payment");
-    Ok(Proven::new(Lifted { rules, ticket: grant.ticket }))
+    let may = |name: &String| groups().any(|group| group.may_exceed.iter().any(|rule| *rule.0 == **name));
+    if grant.exceeds.iter().all(may) { Ok(grant) } else { Err(GrantError::Limit) }
 }
 
 fn ended(expires: u64, now: Timestamp) -> bool {
     u64::try_from(now.secs()).map_or(true, |now| now >= expires)
 }
 
-/// One value and nothing after it.
-fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, GrantError> {
-    if bytes.len() > MAX_GRANT {
+/// All of them: each encoding says where it ends.
+fn read(mut bytes: &[u8]) -> Result<Vec<SignedGrant>, GrantError> {
+    if bytes.is_empty() || bytes.len() > MAX_GRANT {
         return Err(GrantError::Malformed);
     }
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(GrantError::Malformed),
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (signed, rest) = postcard::take_from_bytes(bytes).map_err(|_| GrantError::Malformed)?;
+        all.push(signed);
+        bytes = rest;
     }
+    Ok(all)
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::caps;
 use super::entry::Trust;
 use super::pattern::HostPattern;
-use super::read::{Fields, Report, each, fields, money, shown};
+use super::read::{Fields, Report, count, each, fields, money, shown};
 use super::rule::{Cap, PaymentCap, Target};
 use super::yaml::{Node, Pair, Value};
 use super::{LiveLimit, RuleId};
@@ -76,6 +76,8 @@ pub struct Approver {
     pub keys: Vec<Box<[u8]>>,
     /// The limits a grant of theirs may exceed, by the names refusals show.
     pub may_exceed: Vec<RuleId>,
+    /// So many different keys have to sign.
+    pub quorum: u32,
 }
 
 /// The compiled part.
@@ -141,7 +143,7 @@ fn unverified(node: &Node, report: &mut Report) -> Option<Ring> {
 
 fn approver(pair: &Pair, report: &mut Report) -> Option<Approver> {
     let place = format!("approvers.{}", shown(&pair.key));
-    let map = fields(&pair.value, &place, &["keys", "may_exceed"], report)?;
+    let map = fields(&pair.value, &place, &["keys", "may_exceed", "quorum"], report)?;
     let mut part = |key: &str, example: &str| {
         let node = map.get(key);
         if node.is_none() {
@@ -151,9 +153,21 @@ fn approver(pair: &Pair, report: &mut Report) -> Option<Approver> {
     };
     let keys = part("keys", "`keys: [\"…\"]` with their P-256 public keys, base64 of DER");
     let may_exceed = part("may_exceed", "`may_exceed: [caps.day]` with the limits they may lift for one payment");
+    let keys_at = &keys?.at;
     let keys = each(keys?, &format!("{place}.keys"), report, approver_key);
     let may_exceed = each(may_exceed?, &format!("{place}.may_exceed"), report, limit_name);
-    Some(Approver { name: pair.key.as_str().into(), keys, may_exceed })
+    if keys.iter().enumerate().any(|(n, key)| keys[..n].contains(key)) {
+        report.error(keys_at, format!("{place}.keys: a key stands there twice, and would be one person all the same: remove one"));
+    }
+    let quorum = map.get("quorum").and_then(|n| count(n, &format!("{place}.quorum"), 20, report)).unwrap_or(1);
+    if let Some(node) = map.get("quorum").filter(|_| quorum == 0) {
+        report.error(&node.at, format!("{place}.quorum: nobody would have to say yes: write 1 or more"));
+    }
+    // Without keys there were mistakes in them, which are reported.
+    if !keys.is_empty() && usize::try_from(quorum).is_ok_and(|quorum| quorum > keys.len()) {
+        report.error(keys_at, format!("{place}.keys: {} keys can never be a quorum of {quorum}: name more, or lower `quorum`", keys.len()));
+    }
+    Some(Approver { name: pair.key.as_str().into(), keys, may_exceed, quorum })
 }
 
 /// DER of the SubjectPublicKeyInfo of an uncompressed P-256 point, up to the point.

@@ -359,3 +359,36 @@ async fn a_grant_is_for_one_payment_until_it_ends_and_lifts_what_its_approver_ma
     assert_eq!(court.reason(&used).await, "grant_invalid", "also after a restart");
     assert_eq!(court.held(), 300_000);
 }
+
+#[tokio::test]
+async fn s5_a_quorum_counts_different_keys_of_one_group_about_one_payment() {
+    let people: Vec<Identity> = (0..3).map(|_| Identity::generate().unwrap()).collect();
+    let key = |n: usize| STANDARD.encode(people[n].public().spki());
+    let keys = format!("'{}', '{}'", key(0), key(1));
+    let text = GRANTED.replace("'KEY'", &keys).replace("keys:", "quorum: 2, keys:");
+    let text = format!("{text}  board: {{ keys: ['{}'], may_exceed: [caps.day] }}\n", key(2));
+    let court = Court::new(&text);
+    let together = |n: u8, signers: &[usize]| {
+        let dear = intent(n, 150_000);
+        let all = signers.iter().flat_map(|who| granted(&people[*who], &dear, |_| ()).grant.unwrap()).collect();
+        Intent { grant: Some(all), ..dear }
+    };
+    for (signers, expected) in [
+        (&[0][..], "grant_invalid"),
+        (&[0, 0], "grant_invalid"),
+        (&[2], "grant_invalid"),
+        // Somebody whose grant counts for nothing is not in the way of the others.
+        (&[0, 2], "grant_invalid"),
+        (&[2, 1, 0], "permit"),
+    ] {
+        assert_eq!(court.reason(&together(1, signers)).await, expected, "{signers:?}");
+    }
+    let dear = intent(2, 150_000);
+    let (one, two) = (granted(&people[0], &dear, |_| ()), granted(&people[1], &dear, |g| g.ticket = [7; 16]));
+    let both = [one.grant.unwrap(), two.grant.unwrap()].concat();
+    assert_eq!(court.reason(&Intent { grant: Some(both), ..dear }).await, "grant_invalid", "two tickets");
+    let (one, two) = (together(3, &[0]), granted(&people[1], &intent(4, 150_000), |_| ()));
+    let both = [one.grant.clone().unwrap(), two.grant.unwrap()].concat();
+    assert_eq!(court.reason(&Intent { grant: Some(both), ..one }).await, "grant_invalid", "two payments");
+    assert_eq!(court.held(), 150_000);
+}
