@@ -3,6 +3,7 @@
 //! Worker threads carry agents' traffic, each a current-thread runtime with its own listener. The money runtime carries
 //! treasurer, ledger, signer and paid exchanges, so that neither side can starve the other (design §3).
 
+mod announcer;
 mod approvals;
 mod attend;
 mod cashier;
@@ -10,6 +11,8 @@ mod doors;
 mod handover;
 mod hook;
 mod operators;
+mod outward;
+mod page;
 mod sessions;
 mod signer;
 mod stops;
@@ -25,6 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::admin::api::Api;
+use crate::admin::names::Names;
 use crate::admin::{Part, Readiness, entrance};
 use crate::config::{Config, Drain, Listen};
 use crate::metrics::Metrics;
@@ -134,10 +138,11 @@ impl App {
         let proxy = Proxy::new(config, trust, parts)?;
         money.spawn(Stops::watch(Arc::downgrade(&stops)));
         let address = Arc::<OnceLock<SocketAddr>>::default();
+        let people = Arc::new(approvals::People::new(proxy.clone(), operators.clone()));
         let api = Arc::new(Api::new(vec![
             Arc::new(stops::KillDesk { stops: stops.clone(), proxy: proxy.clone() }),
             Arc::new(stops::FreezeDesk { stops: stops.clone() }),
-            Arc::new(approvals::ApprovalsDesk(proxy.clone())),
+            Arc::new(approvals::ApprovalsDesk(people.clone())),
             Arc::new(approvals::MandatesDesk(proxy.clone())),
             Arc::new(SessionDesk { sessions: sessions.clone(), policy: policy.clone(), proxy: proxy.clone(), address: address.clone() }),
         ]));
@@ -155,6 +160,8 @@ impl App {
             stops,
             api: api.clone(),
             socket: Mutex::default(),
+            operators: operators.clone(),
+            announcer: Mutex::default(),
         });
         if let Some(ledger) = ledger {
             proxy.open_till(cashier.open_with(ledger)?);
@@ -180,7 +187,9 @@ impl App {
         let pages = operators::pages(metrics, readiness.clone(), proxy.clone());
         for door in &desks {
             let pages = if door.key == "admin" {
-                operators::with_api(pages.clone(), entrance::tcp(api.clone(), operators.clone(), door.bound))
+                let names = Arc::new(Names::new(door.bound, config.admin.public_url.as_ref()));
+                let decide = page::handler(people.clone(), names.clone(), config.admin.public_url.as_ref());
+                operators::with_api(pages.clone(), entrance::tcp(api.clone(), operators.clone(), names), decide)
             } else {
                 pages.clone()
             };

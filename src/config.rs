@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use parent::Bypass;
 pub use tree::Problem;
 pub(crate) use value::duration;
-pub use value::{Cidr, Secret};
+pub use value::{Cidr, Origin, Secret};
 
 use crate::custody::Unseal;
 use crate::mpc::{Fingerprint, WalletId};
@@ -152,6 +152,8 @@ pub struct AgentsConfig {
 pub struct AdminConfig {
     /// The operators' token file (hot); without it the API answers on the socket alone.
     pub tokens: Option<PathBuf>,
+    /// Where people reach `listen.admin` from outside, over a gateway of the operator's: links lead there.
+    pub public_url: Option<Origin>,
 }
 
 /// The signer.

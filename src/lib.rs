@@ -52,6 +52,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod mpc;
 pub mod net;
+pub mod notify;
 pub mod payment;
 pub mod policy;
 pub mod protocol;

@@ -81,6 +81,31 @@ impl Stage {
     }
 }
 
+/// What became of an attempt to tell people of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeResult {
+    /// The receiver took it.
+    Delivered,
+    /// It did not, and is asked again.
+    Retried,
+    /// It did not, and is not asked again, or the question ended first.
+    Failed,
+}
+
+impl NoticeResult {
+    /// Every result.
+    pub const ALL: [Self; 3] = [Self::Delivered, Self::Retried, Self::Failed];
+
+    /// Stable label text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// All metrics of one process, in a registry of their own.
 #[derive(Debug)]
 pub struct Metrics {
@@ -115,6 +140,7 @@ pub struct Metrics {
     cosigner_alarms: IntCounterVec,
     killed: IntGauge,
     approvals_pending: IntGauge,
+    approval_notices: IntCounterVec,
     agent_frozen: IntGaugeVec,
     hosts_frozen: IntGauge,
     freezes: IntCounterVec,
@@ -202,6 +228,7 @@ impl Metrics {
             cosigner_alarms: registered(r, IntCounterVec::new(opts(&t::COSIGNER_ALARMS), t::COSIGNER_ALARMS.labels)),
             killed: registered(r, IntGauge::with_opts(opts(&t::KILLED))),
             approvals_pending: registered(r, IntGauge::with_opts(opts(&t::APPROVALS_PENDING))),
+            approval_notices: registered(r, IntCounterVec::new(opts(&t::APPROVAL_NOTICES), t::APPROVAL_NOTICES.labels)),
             agent_frozen: registered(r, IntGaugeVec::new(opts(&t::AGENT_FROZEN), t::AGENT_FROZEN.labels)),
             hosts_frozen: registered(r, IntGauge::with_opts(opts(&t::HOSTS_FROZEN))),
             freezes: registered(r, IntCounterVec::new(opts(&t::FREEZES), t::FREEZES.labels)),
@@ -222,6 +249,9 @@ impl Metrics {
         // What has not happened is zero, not absent: alerts compare with it.
         for by in FROZEN_BY {
             self.freezes.with_label_values(&[by]);
+        }
+        for result in NoticeResult::ALL {
+            self.approval_notices.with_label_values(&[result.as_str()]);
         }
         if !few && self.per_agent_histograms.swap(false, Ordering::AcqRel) {
             for vec in [&self.overhead, &self.authorize, &self.paid_request] {
@@ -351,6 +381,11 @@ impl Metrics {
     /// How many questions people have not answered.
     pub fn approvals_pending(&self, n: usize) {
         self.approvals_pending.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// One attempt to tell people of a question.
+    pub fn approval_notice(&self, result: NoticeResult) {
+        self.approval_notices.with_label_values(&[result.as_str()]).inc();
     }
 
     /// Whether the kill switch is on.

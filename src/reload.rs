@@ -9,6 +9,7 @@ mod source;
 mod watch;
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -188,12 +189,22 @@ impl Builder {
     /// # Errors
     /// As [`Self::add`].
     pub fn operators(&mut self, path: &Path) -> Result<Arc<ArcSwap<OperatorTokens>>, LoadError> {
+        let file = path.to_path_buf();
         self.add(Target {
             name: "operators",
             path: path.to_path_buf(),
-            parse: Box::new(|sources, _| {
+            parse: Box::new(move |sources, _| {
                 let source = sources.first().ok_or_else(|| vec!["no file".to_owned()])?;
-                OperatorTokens::parse(&source.name, &source.text).map_err(|e| e.0.iter().map(ToString::to_string).collect())
+                let tokens = OperatorTokens::parse(&source.name, &source.text);
+                let tokens = tokens.map_err(|e| e.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+                let open = std::fs::metadata(&file).is_ok_and(|about| about.mode() & 0o007 != 0);
+                if open && tokens.has_secrets() {
+                    return Err(vec![format!(
+                        "{0} has `totp` in it and is open to every user of this machine: run chmod 0400 {0}",
+                        file.display()
+                    )]);
+                }
+                Ok(tokens)
             }),
             loaded: Box::new(|_| {}),
             failed: Box::new(|| {}),

@@ -1,36 +1,49 @@
 //! From an HTTP request to a [`Call`]: over the socket everybody is the owner of the state, over TCP a token says who it is
 //! and a browser must not be made to send it (S17).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use http::header::{AUTHORIZATION, HeaderMap};
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::api::{Api, ApiError, Call, ROOT, Roles};
+use super::names::Names;
 use super::tokens::OperatorTokens;
 use crate::net::Handler;
 
 /// The name of whoever calls over the socket.
 const SOCKET: &str = "socket";
 
-/// Answers on the Unix socket.
-pub fn socket(api: Arc<Api>) -> Handler {
-    Arc::new(move |request| {
-        let api = api.clone();
-        Box::pin(async move { respond(&api, SOCKET.into(), Roles::ALL, &request).await })
-    })
-}
+/// The operators' tokens, if there are some; hot.
+pub type Tokens = Option<Arc<ArcSwap<OperatorTokens>>>;
 
-/// Answers `/v1/…` on a loopback listener bound to `bound`; without tokens there is nobody to answer.
-pub fn tcp(api: Arc<Api>, tokens: Option<Arc<ArcSwap<OperatorTokens>>>, bound: SocketAddr) -> Handler {
+/// Answers on the Unix socket. Who brings a token speaks as that person, with that person's roles.
+pub fn socket(api: Arc<Api>, tokens: Tokens) -> Handler {
     Arc::new(move |request| {
         let (api, tokens) = (api.clone(), tokens.clone());
         Box::pin(async move {
-            match admit(request.headers(), tokens.as_deref(), bound) {
+            let known = match request.headers().contains_key(AUTHORIZATION) {
+                true => person(request.headers(), tokens.as_deref()),
+                false => Ok((SOCKET.into(), Roles::ALL)),
+            };
+            match known {
+                Ok((who, roles)) => respond(&api, who, roles, &request).await,
+                Err(error) => refused(&error),
+            }
+        })
+    })
+}
+
+/// Answers `/v1/…` under `names`; without tokens there is nobody to answer.
+pub fn tcp(api: Arc<Api>, tokens: Tokens, names: Arc<Names>) -> Handler {
+    Arc::new(move |request| {
+        let (api, tokens, names) = (api.clone(), tokens.clone(), names.clone());
+        Box::pin(async move {
+            let known = names.check(request.headers()).and_then(|()| person(request.headers(), tokens.as_deref()));
+            match known {
                 Ok((who, roles)) => respond(&api, who, roles, &request).await,
                 Err(error) => refused(&error),
             }
@@ -43,24 +56,14 @@ pub fn is_api(path: &str) -> bool {
     path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn admit(headers: &HeaderMap, tokens: Option<&ArcSwap<OperatorTokens>>, bound: SocketAddr) -> Result<(Arc<str>, Roles), ApiError> {
-    let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
-    let port = bound.port();
-    let hosts = [bound.to_string(), format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("localhost:{port}")];
-    let ours = |host: &str| hosts.iter().any(|h| h.eq_ignore_ascii_case(host));
-    if headers.get_all(HOST).iter().count() != 1 || !text(HOST.as_str()).is_some_and(ours) {
-        return Err(ApiError { status: 421, code: "wrong_host", message: format!("this listener is {bound}") });
-    }
-    let foreign = text(ORIGIN.as_str()).is_some_and(|o| !o.strip_prefix("http://").is_some_and(ours));
-    let cross = text("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
-    if foreign || cross {
-        return Err(ApiError { status: 403, code: "wrong_origin", message: "another site's page sent this".into() });
-    }
+/// Whose token this is.
+fn person(headers: &HeaderMap, tokens: Option<&ArcSwap<OperatorTokens>>) -> Result<(Arc<str>, Roles), ApiError> {
     let Some(tokens) = tokens else {
         let message = "no tokens are configured: set `admin: { tokens: file:PATH }`, or use the socket".into();
         return Err(ApiError { status: 401, code: "token_required", message });
     };
-    let bearer = text(AUTHORIZATION.as_str()).and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let text = headers.get(AUTHORIZATION).map(|v| v.to_str().unwrap_or("?"));
+    let bearer = text.and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let known = bearer.and_then(|(_, token)| tokens.load().verify(token.trim()));
     known.ok_or_else(|| ApiError { status: 401, code: "token_required", message: "send `Authorization: Bearer TOKEN`".into() })
 }
@@ -143,7 +146,8 @@ mod tests {
             })
             .collect();
         let tokens = OperatorTokens::parse("f", &format!("operators:\n{}", lines.concat())).unwrap();
-        tcp(Arc::new(Api::new(vec![Arc::new(Mirror)])), Some(Arc::new(ArcSwap::from_pointee(tokens))), "127.0.0.1:9402".parse().unwrap())
+        let names = Arc::new(Names::new("127.0.0.1:9402".parse().unwrap(), None));
+        tcp(Arc::new(Api::new(vec![Arc::new(Mirror)])), Some(Arc::new(ArcSwap::from_pointee(tokens))), names)
     }
 
     #[tokio::test]
@@ -188,8 +192,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_brings_a_token_to_the_socket_is_that_person_and_no_more() {
+        let hash = alloy_primitives::hex::encode(Sha256::digest("x"));
+        let tokens =
+            OperatorTokens::parse("f", &format!("operators: {{ ann: {{ roles: [approve], tokens: [\"sha256:{hash}\"] }} }}")).unwrap();
+        let handler = socket(Arc::new(Api::new(vec![Arc::new(Mirror)])), Some(Arc::new(ArcSwap::from_pointee(tokens))));
+        let as_ann = [("authorization", "Bearer x")];
+        assert_eq!(ask(&handler, "POST", "/v1/mirror/approve", &as_ann, "{}").await, (200, r#"{"who":"ann","body":{}}"#.to_owned()));
+        assert_eq!(ask(&handler, "POST", "/v1/mirror/operate", &as_ann, "{}").await.0, 403, "her roles, not the socket's");
+        assert_eq!(ask(&handler, "POST", "/v1/mirror/read", &[("authorization", "Bearer y")], "{}").await.0, 401);
+    }
+
+    #[tokio::test]
     async fn the_socket_may_do_everything_and_bodies_are_objects() {
-        let handler = socket(Arc::new(Api::new(vec![Arc::new(Mirror)])));
+        let handler = socket(Arc::new(Api::new(vec![Arc::new(Mirror)])), None);
         for role in Role::ALL {
             let (status, body) = ask(&handler, "POST", &format!("/v1/mirror/{}", role.as_str()), &[], r#"{"a":1}"#).await;
             assert_eq!((status, &*body), (200, r#"{"who":"socket","body":{"a":1}}"#));

@@ -3,7 +3,9 @@
 
 pub mod api;
 pub mod entrance;
+pub mod names;
 pub mod tokens;
+pub mod totp;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

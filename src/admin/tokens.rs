@@ -2,7 +2,8 @@
 //!
 //! ```yaml
 //! operators:
-//!   ci: { roles: [read], tokens: ["sha256:…"] }
+//!   ci:  { roles: [read], tokens: ["sha256:…"] }
+//!   ann: { roles: [approve], tokens: ["sha256:…"], totp: "BASE32…" }     # a secret: others must not read the file
 //! ```
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::api::{Role, Roles};
+use super::totp::Totp;
 use crate::config::Problem;
 use crate::config::tree::{Key, Keys, Node, Problems, Section, Value, parse};
 
@@ -19,7 +21,7 @@ type Hash = [u8; 32];
 /// Tokens that one operator may have at once: the old one and its successor.
 const LIVE: usize = 2;
 const TOP: Keys = Keys { known: &["operators"], later: &[] };
-const OPERATOR: Keys = Keys { known: &["roles", "tokens"], later: &[] };
+const OPERATOR: Keys = Keys { known: &["roles", "tokens", "totp"], later: &[] };
 const FORM: &str = "write `operators: { NAME: { roles: [read], tokens: [\"sha256:…\"] } }`; `tollpass operator NAME --role read` makes one";
 
 /// The operators with a token.
@@ -31,6 +33,7 @@ struct Operator {
     name: Arc<str>,
     roles: Roles,
     hashes: Vec<Hash>,
+    totp: Option<Totp>,
 }
 
 /// Everything wrong with an operators' file; never empty.
@@ -69,6 +72,16 @@ impl OperatorTokens {
         }
         found
     }
+
+    /// The secret of `who`'s second factor, if they have one.
+    pub fn totp(&self, who: &str) -> Option<Totp> {
+        self.0.iter().find(|operator| *operator.name == *who)?.totp.clone()
+    }
+
+    /// Whether there is something in the file that others must not read.
+    pub fn has_secrets(&self) -> bool {
+        self.0.iter().any(|operator| operator.totp.is_some())
+    }
 }
 
 fn operator(key: &Key, node: &Node, problems: &mut Problems) -> Option<Operator> {
@@ -96,7 +109,15 @@ fn operator(key: &Key, node: &Node, problems: &mut Problems) -> Option<Operator>
         problems
             .at(s.place("tokens"), format!("more than {LIVE} tokens: remove the oldest, so that a leaked one does not stay live unseen"));
     }
-    Some(Operator { name: key.text.as_str().into(), roles, hashes })
+    let totp = s.get("totp").and_then(|node| {
+        let read = if let Value::Text(text) = &node.value { Totp::parse(text) } else { None };
+        if read.is_none() {
+            problems
+                .at(node.at, "not a secret of one-time codes: write the base32 that `tollpass operator NAME --role approve --totp` prints");
+        }
+        read
+    });
+    Some(Operator { name: key.text.as_str().into(), roles, hashes, totp })
 }
 
 fn items<'a>(s: &Section<'a>, key: &str, problems: &mut Problems) -> &'a [Node] {
@@ -160,6 +181,7 @@ mod tests {
             (format!("operators: {{ socket: {{ roles: [read], tokens: [{h}] }} }}"), "f:1:14: not a name"),
             (format!("operators: {{ \"a b\": {{ roles: [read], tokens: [{h}] }} }}"), "not a name"),
             (format!("operators: {{ a: {{ roles: [read], tokens: [{h}, {h}, {h}] }} }}"), "more than 2 tokens"),
+            (format!("operators: {{ a: {{ roles: [read], tokens: [{h}], totp: secret-token }} }}"), "not a secret of one-time codes"),
             ("operators: [a]".into(), "f:1:12: write `operators:"),
             ("operator: {}".into(), "did you mean `operators`?"),
         ] {

@@ -7,7 +7,9 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use super::announcer::Announcer;
 use super::hook::HttpHook;
+use super::outward::Outward;
 use super::signer;
 use crate::admin::api::Api;
 use crate::admin::entrance;
@@ -62,6 +64,10 @@ pub(super) struct Cashier {
     pub(super) api: Arc<Api>,
     /// The operator's socket, while the till is open.
     pub(super) socket: Mutex<Option<AbortHandle>>,
+    /// Who may use the API; hot.
+    pub(super) operators: entrance::Tokens,
+    /// Who tells people of questions, while the till is open.
+    pub(super) announcer: Mutex<Option<AbortHandle>>,
 }
 
 impl std::fmt::Debug for Cashier {
@@ -93,10 +99,20 @@ impl Cashier {
         let log = Log::start(self.decision_log(), self.draft.clone(), ledger.clone(), &self.metrics);
         let log = log.context("the decision log cannot be opened")?;
         let treasurer = Treasurer::new(self.policy.clone(), ledger, signer.clone(), self.metrics.clone(), deadline, approvals);
-        let hook = Arc::new(HttpHook::new(self.config.tls.extra_roots.clone()));
+        let outward = Arc::new(Outward::new(self.config.tls.extra_roots.clone()));
+        let hook = Arc::new(HttpHook(outward.clone()));
         let treasurer = treasurer.with_stops(self.stops.clone()).with_hook(hook).with_sessions(self.sessions.clone()).with_log(log);
         let till = Arc::new(Till::open(treasurer, signer, &self.config.private())?);
         *lock(&self.socket) = self.open_socket();
+        let announcer = Announcer {
+            approvals: till.treasurer().approvals().clone(),
+            ledger: till.ledger().clone(),
+            policy: self.policy.clone(),
+            metrics: self.metrics.clone(),
+            public: self.config.admin.public_url.clone(),
+            outward,
+        };
+        *lock(&self.announcer) = Some(self.money.spawn(announcer.run()).abort_handle());
         Ok(till)
     }
 
@@ -111,7 +127,8 @@ impl Cashier {
         let path = self.config.private().join(SOCKET);
         match net::unix::bind(&path) {
             Ok(listener) => {
-                let serving = net::serve(listener, entrance::socket(self.api.clone()), std::future::pending::<()>());
+                let serving =
+                    net::serve(listener, entrance::socket(self.api.clone(), self.operators.clone()), std::future::pending::<()>());
                 Some(self.money.spawn(serving).abort_handle())
             }
             Err(error) => {
@@ -132,6 +149,9 @@ impl Cashier {
         }
         if let Some(socket) = lock(&self.socket).take() {
             socket.abort();
+        }
+        if let Some(announcer) = lock(&self.announcer).take() {
+            announcer.abort();
         }
         self.stops.close();
         self.sessions.close_journal();

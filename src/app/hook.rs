@@ -1,42 +1,23 @@
 //! The way to the operator's decision hook: one signed POST, no redirects, 64 KiB, a deadline (S21).
 
-use std::io::Read as _;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use http::HeaderValue;
 
+use super::outward::{Outward, text};
 use crate::clock;
-use crate::net::{Fetch, Fetcher, address};
-use crate::policy::{Found, HookAt};
+use crate::net::Fetch;
+use crate::policy::HookAt;
 use crate::treasurer::{Hook, Said};
 
 /// Header with `t=SECONDS,v1=HEX`: HMAC-SHA256 over `SECONDS.BODY`.
 const SIGNATURE: &str = "tollpass-signature";
-/// Longest URL or secret.
-const LONGEST: u64 = 4096;
 
-/// Asks over HTTP. Reading the roots is slow, so it is done once, when there is something to ask.
-pub(super) struct HttpHook {
-    extra_roots: Vec<PathBuf>,
-    fetcher: OnceLock<Option<Fetcher>>,
-}
+/// Asks over HTTP.
+pub(super) struct HttpHook(pub(super) Arc<Outward>);
 
 impl HttpHook {
-    pub(super) const fn new(extra_roots: Vec<PathBuf>) -> Self {
-        Self { extra_roots, fetcher: OnceLock::new() }
-    }
-
-    /// The operator's own program may be on a private address.
-    fn fetcher(&self) -> Option<Fetcher> {
-        let made = self.fetcher.get_or_init(|| {
-            let made = Fetcher::new(&self.extra_roots, |ip| address::permits(ip, true));
-            made.inspect_err(|error| tracing::error!("the decision hook cannot be asked: {error:#}")).ok()
-        });
-        made.clone()
-    }
-
     async fn post(&self, at: &HookAt, facts: Vec<u8>) -> Result<bool, String> {
         let url = text(&at.url).ok_or("risk.hook.url: there is nothing where it should be found")?;
         let secret = text(&at.secret).ok_or("risk.hook.secret: there is nothing where it should be found")?;
@@ -48,7 +29,7 @@ impl HttpHook {
         let signature = format!("t={seconds},v1={}", alloy_primitives::hex::encode(signing.sign()));
         let mut fetch = Fetch::json(url, facts);
         fetch.headers.insert(SIGNATURE, HeaderValue::from_str(&signature).map_err(|e| e.to_string())?);
-        let fetcher = self.fetcher().ok_or("no TLS roots")?.bounded(64 << 10, at.deadline);
+        let fetcher = self.0.fetcher().ok_or("no TLS roots")?.bounded(64 << 10, at.deadline);
         let answer = fetcher.fetch(fetch).await.map_err(|e| e.to_string())?;
         if answer.status() != http::StatusCode::OK {
             return Err(format!("status {}", answer.status().as_u16()));
@@ -69,19 +50,4 @@ impl Hook for HttpHook {
             answer.inspect_err(|error| tracing::warn!(error, "the decision hook did not decide: nothing is paid")).ok()
         })
     }
-}
-
-/// The text behind it, without blanks around; `None` if there is none.
-fn text(found: &Found) -> Option<String> {
-    let text = match found {
-        Found::Env(name) => std::env::var(&**name).ok()?,
-        Found::File(path) => {
-            let mut text = String::new();
-            std::fs::File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
-            text
-        }
-        Found::Here(text) => text.to_string(),
-    };
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
 }

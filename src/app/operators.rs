@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::page;
 use crate::admin::{self, Readiness, entrance};
 use crate::metrics::Metrics;
 use crate::net;
@@ -39,7 +40,11 @@ pub(super) fn pages(metrics: Arc<Metrics>, readiness: Arc<Readiness>, proxy: Arc
     })
 }
 
-/// The operator's API beside the pages (S16): never on `listen.health`.
-pub(super) fn with_api(pages: net::Handler, api: net::Handler) -> net::Handler {
-    Arc::new(move |request| if entrance::is_api(request.uri().path()) { api(request) } else { pages(request) })
+/// The operator's API and the page of approvals beside the others (S16): never on `listen.health`.
+pub(super) fn with_api(pages: net::Handler, api: net::Handler, decide: net::Handler) -> net::Handler {
+    Arc::new(move |request| match request.uri().path() {
+        path if entrance::is_api(path) => api(request),
+        path if page::is_page(path) => decide(request),
+        _ => pages(request),
+    })
 }

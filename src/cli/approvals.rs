@@ -1,14 +1,15 @@
 //! `tollpass approvals`: the questions that wait for people, and their answers.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
-use super::operate::{ask, private};
-use super::{Failure, Outcome, print_json};
+use super::operate::{Reach, Way};
+use super::{Failure, Outcome, granting, print_json};
 
 /// `tollpass approvals …`
 #[derive(Debug, Subcommand)]
@@ -25,6 +26,8 @@ pub enum ApprovalsCommand {
     Mandates(ListArgs),
     /// Take one of those back.
     Revoke(OneArgs),
+    /// Make an approver's key, whose grants a co-signer takes; or show its public half.
+    Key(granting::KeyArgs),
 }
 
 /// Arguments of `approvals list` and `approvals mandates`.
@@ -32,11 +35,12 @@ pub enum ApprovalsCommand {
 #[command(after_help = "\
 Examples:
   tollpass approvals list
-  tollpass approvals mandates --json")]
+  tollpass approvals mandates --json
+  tollpass approvals list --server https://ops.example.com --token file:me.token")]
 pub struct ListArgs {
-    /// The configuration file of the proxy; else tollpass.yaml here.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -54,9 +58,9 @@ An id may be shortened as long as it names one.")]
 pub struct OneArgs {
     /// Its id.
     pub id: String,
-    /// The configuration file of the proxy; else tollpass.yaml here.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -67,13 +71,27 @@ pub struct OneArgs {
 #[command(after_help = "\
 Examples:
   tollpass approvals approve 8f0c
+  tollpass approvals approve 8f0c --token file:me.token --totp
+  tollpass approvals approve 8f0c --server https://ops.example.com --token env:MY_TOKEN --key approver.pem --exceeds caps.day
   tollpass approvals approve 8f0c --remember --max 0.10 --total 5 --until 2026-12-31T00:00:00Z
 
-An id may be shortened as long as it names one. Over the state's socket all words count as those of one person, `socket`: a quorum
-of more needs people with tokens of their own (`admin.tokens`), who call the same API.")]
+An id may be shortened as long as it names one. Without --token all words over the state's socket count as those of one person,
+`socket`, who has no second factor: a quorum and `second_factor` need people with tokens of their own (`admin.tokens`).
+
+With --key the yes also reaches the co-signer: a grant over exactly this payment, signed here, that lifts the limits of the
+co-signer's policy which --exceeds names as its refusals do (`caps.day`, `entry:ID.max`).")]
 pub struct ApproveArgs {
     /// The question's id.
     pub id: String,
+    /// The code of your authenticator, or nothing to be asked for it.
+    #[arg(long, value_name = "CODE", num_args = 0..=1)]
+    pub totp: Option<Option<String>>,
+    /// Sign a grant for the co-signer with the key in this file.
+    #[arg(long, value_name = "FILE", requires = "exceeds")]
+    pub key: Option<PathBuf>,
+    /// A limit of the co-signer that the grant lifts. Give it once for each.
+    #[arg(long = "exceeds", value_name = "LIMIT", requires = "key")]
+    pub exceeds: Vec<String>,
     /// And to later ones of the same agent, host and payee, within these bounds.
     #[arg(long, requires_all = ["max", "total", "until"])]
     pub remember: bool,
@@ -86,9 +104,9 @@ pub struct ApproveArgs {
     /// Until when.
     #[arg(long, value_name = "RFC 3339", requires = "remember")]
     pub until: Option<String>,
-    /// The configuration file of the proxy; else tollpass.yaml here.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -99,46 +117,54 @@ pub(super) fn run(command: &ApprovalsCommand, out: &mut dyn Write) -> Outcome {
         ApprovalsCommand::List(args) => list(args, "approvals", table, out),
         ApprovalsCommand::Mandates(args) => list(args, "mandates", mandates, out),
         ApprovalsCommand::Show(args) => {
-            let found = one(args.config.as_deref(), "approvals", &args.id)?.1;
+            let found = one(&args.reach.way()?, "approvals", &args.id)?;
             if args.json { print_json(out, &found) } else { show(&found, out) }
         }
         ApprovalsCommand::Approve(args) => approve(args, out),
         ApprovalsCommand::Deny(args) => {
-            let (private, found) = one(args.config.as_deref(), "approvals", &args.id)?;
-            let answered = post(&private, &format!("/approvals/{}/deny", text(&found["id"])), &json!({}))?;
+            let way = args.reach.way()?;
+            let found = one(&way, "approvals", &args.id)?;
+            let answered = post(&way, &format!("/approvals/{}/deny", text(&found["id"])), &json!({}))?;
             if args.json { print_json(out, &answered) } else { show(&answered, out) }
         }
         ApprovalsCommand::Revoke(args) => {
-            let (private, found) = one(args.config.as_deref(), "mandates", &args.id)?;
-            let id = text(&found["id"]);
-            let done = post(&private, &format!("/mandates/{id}/revoke"), &json!({}))?;
+            let way = args.reach.way()?;
+            let id = text(&one(&way, "mandates", &args.id)?["id"]);
+            let done = post(&way, &format!("/mandates/{id}/revoke"), &json!({}))?;
             if args.json { print_json(out, &done) } else { Ok(writeln!(out, "revoked {id}")?) }
         }
+        ApprovalsCommand::Key(args) => granting::key(args, out),
     }
 }
 
-fn post(private: &Path, path: &str, body: &Value) -> Result<Value, Failure> {
-    ask(private, Method::POST, path, Some(body))
+fn post(way: &Way, path: &str, body: &Value) -> Result<Value, Failure> {
+    way.ask(Method::POST, path, Some(body))
 }
 
 fn list(args: &ListArgs, what: &str, show: fn(&Value, &mut dyn Write) -> Outcome, out: &mut dyn Write) -> Outcome {
-    let all = ask(&private(args.config.as_deref())?, Method::GET, &format!("/{what}"), None)?;
+    let all = args.reach.way()?.ask(Method::GET, &format!("/{what}"), None)?;
     if args.json { print_json(out, &all[what]) } else { show(&all[what], out) }
 }
 
-fn one(config: Option<&Path>, what: &str, id: &str) -> Result<(PathBuf, Value), Failure> {
-    let private = private(config)?;
-    let all = ask(&private, Method::GET, &format!("/{what}"), None)?;
-    Ok((private, find(&all[what], id)?))
+fn one(way: &Way, what: &str, id: &str) -> Result<Value, Failure> {
+    find(&way.ask(Method::GET, &format!("/{what}"), None)?[what], id)
 }
 
 fn approve(args: &ApproveArgs, out: &mut dyn Write) -> Outcome {
-    let (private, found) = one(args.config.as_deref(), "approvals", &args.id)?;
+    let way = args.reach.way()?;
+    let found = one(&way, "approvals", &args.id)?;
     let id = text(&found["id"]);
-    let mut answered = post(&private, &format!("/approvals/{id}/approve"), &json!({}))?;
+    // The grant first: the yes may be used the moment it is there.
+    let grant = args.key.as_deref().map(|key| granting::sign(&found, key, &args.exceeds)).transpose()?;
+    let code = args.totp.as_ref().map(|code| code_of(code.as_deref())).transpose()?;
+    let code = code.as_ref().map(|code| code.as_str());
+    if let Some(grant) = grant {
+        post(&way, &format!("/approvals/{id}/grant"), &json!({ "grant": grant }))?;
+    }
+    let mut answered = post(&way, &format!("/approvals/{id}/approve"), &json!({ "code": code }))?;
     if args.remember {
-        let bounds = json!({ "max_usd": args.max, "total_usd": args.total, "until": args.until });
-        answered["mandate"] = post(&private, &format!("/approvals/{id}/remember"), &bounds)?;
+        let bounds = json!({ "max_usd": args.max, "total_usd": args.total, "until": args.until, "code": code });
+        answered["mandate"] = post(&way, &format!("/approvals/{id}/remember"), &bounds)?;
     }
     if args.json {
         return print_json(out, &answered);
@@ -148,6 +174,17 @@ fn approve(args: &ApproveArgs, out: &mut dyn Write) -> Outcome {
         writeln!(out, "remembered as {}", text(&answered["mandate"]["id"]))?;
     }
     Ok(())
+}
+
+/// The code that was given, or is asked for now.
+fn code_of(given: Option<&str>) -> Result<Zeroizing<String>, Failure> {
+    if let Some(code) = given {
+        return Ok(Zeroizing::new(code.trim().to_owned()));
+    }
+    eprint!("code of your authenticator: ");
+    let mut line = Zeroizing::new(String::new());
+    std::io::stdin().read_line(&mut line)?;
+    Ok(Zeroizing::new(line.trim().to_owned()))
 }
 
 fn text(value: &Value) -> String {
@@ -198,15 +235,33 @@ fn why(row: &Value) -> String {
 }
 
 fn show(row: &Value, out: &mut dyn Write) -> Outcome {
-    let facts =
-        ["id", "state", "agent", "session", "method", "host", "usd", "asset", "network", "payee", "entry", "opened_at", "expires_at"];
+    let facts = [
+        "id",
+        "state",
+        "agent",
+        "session",
+        "method",
+        "host",
+        "usd",
+        "asset",
+        "network",
+        "token",
+        "payee",
+        "entry",
+        "opened_at",
+        "expires_at",
+    ];
     for name in facts {
         writeln!(out, "{name:<11} {}", text(&row[name]))?;
     }
     writeln!(out, "{:<11} {}", "why", why(row))?;
     for vote in row["votes"].as_array().map(Vec::as_slice).unwrap_or_default() {
         let word = if vote["yes"].as_bool().unwrap_or(false) { "yes" } else { "no" };
-        writeln!(out, "{word:<11} {} at {}", text(&vote["who"]), text(&vote["at"]))?;
+        let code = if vote["code"].as_bool().unwrap_or(false) { ", with a code" } else { "" };
+        writeln!(out, "{word:<11} {} at {}{code}", text(&vote["who"]), text(&vote["at"]))?;
+    }
+    for who in row["grants"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        writeln!(out, "{:<11} for the co-signer, by {}", "grant", text(who))?;
     }
     Ok(())
 }

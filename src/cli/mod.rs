@@ -9,6 +9,7 @@ mod cosigner;
 mod demo;
 mod explain;
 mod freeze;
+mod granting;
 mod healthcheck;
 mod init;
 mod kill;

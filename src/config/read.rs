@@ -12,7 +12,7 @@ use super::scalar::{
 use super::tree::{At, Keys, Node, Problem, Section, Value};
 use super::{
     AccessFormat, AdminConfig, AgentsConfig, Cidr, Config, DecisionLogConfig, Drain, Intercept, LedgerConfig, Limits, Listen,
-    MetricsConfig, TlsConfig, TransparentConfig, Unnamed, UpstreamConfig,
+    MetricsConfig, Origin, TlsConfig, TransparentConfig, Unnamed, UpstreamConfig,
 };
 use crate::payment::AgentId;
 
@@ -42,7 +42,7 @@ const LISTEN: Keys = Keys { known: &["proxy", "admin", "health", "https", "socks
 const TRANSPARENT: Keys = Keys { known: &["unnamed"], later: &[] };
 const LEDGER: Keys = Keys { known: &["store", "ephemeral"], later: &["url"] };
 const TLS: Keys = Keys { known: &["intercept", "never", "extra_roots"], later: &[] };
-const ADMIN: Keys = Keys { known: &["tokens"], later: &[] };
+const ADMIN: Keys = Keys { known: &["tokens", "public_url"], later: &[] };
 const AGENTS: Keys = Keys { known: &["default", "tokens"], later: &[] };
 const UPSTREAM: Keys = Keys {
     known: &[
@@ -195,7 +195,11 @@ impl Reader<'_> {
             Some(p) if !p.is_empty() => Ok(Some(folder.join(p))),
             _ => Err("tokens live in a file of their own: write file:secrets/operators.yaml".into()),
         });
-        AdminConfig { tokens }
+        let public_url = s.read("public_url", None, &mut self.problems, |n| Origin::parse(text(n)?).map(Some));
+        if public_url.is_some() && tokens.is_none() && s.get("tokens").is_none() {
+            self.problems.at(s.place("public_url"), "nobody could decide there: set `admin.tokens: file:PATH` beside `admin.public_url`");
+        }
+        AdminConfig { tokens, public_url }
     }
 
     fn agents(&mut self, top: &Section<'_>) -> AgentsConfig {

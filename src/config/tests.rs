@@ -117,6 +117,14 @@ fn mistakes_name_line_column_and_the_way_out() {
         ("upstream: { http2: yes }", "tollpass.yaml:4:20: `http2`: write `auto` or `never`"),
         ("chains: {}", "tollpass.yaml:4:1: `chains` is not in this version of tollpass: remove it"),
         ("admin: { tokens: x }", "tollpass.yaml:4:18: `tokens`: tokens live in a file of their own: write file:secrets/operators.yaml"),
+        (
+            "admin: { public_url: \"https://ops.example\" }",
+            "tollpass.yaml:4:10: nobody could decide there: set `admin.tokens: file:PATH` beside `admin.public_url`",
+        ),
+        (
+            "admin: { tokens: file:o.yaml, public_url: \"http://ops.example\" }",
+            "tollpass.yaml:4:43: `public_url`: write https://HOST or https://HOST:PORT, without a path; http only for this machine",
+        ),
         ("ledger: { store: postgres }", "tollpass.yaml:4:18: `store`: `postgres` is not in this version of tollpass: write sqlite"),
         ("ledger: { ephemeral: yes }", "tollpass.yaml:4:22: `ephemeral`: write `refuse` or `accept`"),
         (
@@ -298,4 +306,29 @@ fn a_threshold_signer_is_read_whole_and_its_mistakes_are_named() {
         let error = with(&good.replace(from, to)).unwrap_err().to_string();
         assert!(error.contains(says) && !error.contains("hunter2"), "{to}: {error}");
     }
+}
+
+#[test]
+fn the_public_url_is_an_origin_as_browsers_write_it() {
+    let read = |url: &str| {
+        let text = format!(
+            "version: 1\nagents: {{ default: a }}\nsigner: {{ local: {{ key: env:K }} }}\nadmin: {{ tokens: file:o.yaml, public_url: \"{url}\" }}\n"
+        );
+        Config::parse(Path::new("tollpass.yaml"), &text, &|_| Some("11".repeat(32))).ok()?.admin.public_url
+    };
+    for (url, origin) in [
+        ("https://Ops.Example/", Some("https://ops.example")),
+        ("https://ops.example:443", Some("https://ops.example")),
+        ("https://ops.example:8443", Some("https://ops.example:8443")),
+        ("http://127.0.0.1:9402", Some("http://127.0.0.1:9402")),
+        ("http://[::1]:9402", Some("http://[::1]:9402")),
+        ("http://10.0.0.1", None),
+        ("https://ops.example/approve", None),
+        ("https://a@ops.example", None),
+        ("https://", None),
+        ("ops.example", None),
+    ] {
+        assert_eq!(read(url).as_ref().map(crate::config::Origin::as_str), origin, "{url}");
+    }
+    assert_eq!(read("https://ops.example:8443").unwrap().authority(), "ops.example:8443");
 }

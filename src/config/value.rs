@@ -35,6 +35,50 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Scheme, host and port of a web site, as browsers write it in `Origin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    text: String,
+    https: bool,
+}
+
+impl Origin {
+    /// Reads `https://HOST[:PORT]`, or http to this machine; without a path.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let form = || "write https://HOST or https://HOST:PORT, without a path; http only for this machine".to_owned();
+        let lower = text.trim_end_matches('/').to_ascii_lowercase();
+        let (https, authority) = match (lower.strip_prefix("https://"), lower.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => return Err(form()),
+        };
+        // Browsers leave out the port that the scheme has anyway.
+        let authority = authority.strip_suffix(if https { ":443" } else { ":80" }).unwrap_or(authority);
+        let parsed: http::uri::Authority = authority.parse().map_err(|_| form())?;
+        let host = parsed.host();
+        let here = host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if host.is_empty() || authority.contains('@') || !authority.is_ascii() || (!https && !here) {
+            return Err(form());
+        }
+        Ok(Self { text: format!("{}://{authority}", if https { "https" } else { "http" }), https })
+    }
+
+    /// As in `Origin`: scheme, host and port.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// As in `Host`: host and port.
+    pub fn authority(&self) -> &str {
+        self.text.split_once("://").map_or("", |(_, authority)| authority)
+    }
+
+    /// Whether it is https.
+    pub const fn is_https(&self) -> bool {
+        self.https
+    }
+}
+
 /// Reads a secret from a file that others cannot read.
 pub(crate) fn secret_file(path: &Path) -> Result<Secret, String> {
     use std::os::unix::fs::PermissionsExt;

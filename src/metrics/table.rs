@@ -93,6 +93,12 @@ pub(super) const HOSTS_FROZEN: MetricRow =
     row("tollpass_hosts_frozen", "gauge", &[], "Hosts that nobody pays until a person unfreezes them.");
 pub(super) const FREEZES: MetricRow =
     row("tollpass_freezes_total", "counter", &["by"], "Agents and hosts that were frozen, by operator or by a risk rule of the policy.");
+pub(super) const APPROVAL_NOTICES: MetricRow = row(
+    "tollpass_approval_notices_total",
+    "counter",
+    &["result"],
+    "Attempts to tell people of a question over their webhook: delivered, retried, or failed for good.",
+);
 pub(super) const ACCESS_LOG_DROPPED: MetricRow = row(
     "tollpass_access_log_dropped_total",
     "counter",
@@ -142,6 +148,7 @@ pub const TABLE: &[MetricRow] = &[
     COSIGNER_BANS,
     COSIGNER_ALARMS,
     APPROVALS_PENDING,
+    APPROVAL_NOTICES,
     KILLED,
     AGENT_FROZEN,
     HOSTS_FROZEN,

@@ -61,14 +61,21 @@ pub enum CallError {
     },
 }
 
-/// Sends one request to the socket at `at`: status and body.
+/// Sends one request to the socket at `at`: status and body. With `token` it says who calls.
 ///
 /// # Errors
 /// [`CallError`].
-pub async fn call(at: &Path, method: Method, path: &str, body: Bytes, timeout: Duration) -> Result<(u16, Bytes), CallError> {
+pub async fn call(
+    at: &Path,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    body: Bytes,
+    timeout: Duration,
+) -> Result<(u16, Bytes), CallError> {
     let work = async {
         let stream = UnixStream::connect(at).await.map_err(|source| CallError::Absent { at: at.to_path_buf(), source })?;
-        exchange(stream, method, path, body).await.map_err(|source| CallError::Broken { at: at.to_path_buf(), source })
+        exchange(stream, method, path, token, body).await.map_err(|source| CallError::Broken { at: at.to_path_buf(), source })
     };
     tokio::time::timeout(timeout, work).await.map_err(|_| CallError::Timeout { at: at.to_path_buf(), waited: timeout })?
 }
@@ -77,10 +84,16 @@ async fn exchange(
     stream: UnixStream,
     method: Method,
     path: &str,
+    token: Option<&str>,
     body: Bytes,
 ) -> Result<(u16, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder().method(method).uri(path).header(http::header::HOST, "tollpass").body(Full::new(body))?;
+    let mut request = Request::builder().method(method).uri(path).header(http::header::HOST, "tollpass").body(Full::new(body))?;
+    if let Some(token) = token {
+        let mut bearer = http::HeaderValue::from_str(&format!("Bearer {token}"))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
+    }
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
@@ -117,12 +130,12 @@ mod tests {
             });
             tokio::spawn(serve(bind(&at).unwrap(), handler, std::future::pending::<()>()));
             assert_eq!(fs::metadata(&at).unwrap().permissions().mode() & 0o777, 0o600);
-            let answer = call(&at, Method::POST, "/v1/x", Bytes::from_static(b"{}"), Duration::from_secs(5)).await.unwrap();
+            let answer = call(&at, Method::POST, "/v1/x", None, Bytes::from_static(b"{}"), Duration::from_secs(5)).await.unwrap();
             assert_eq!(answer, (200, Bytes::from(format!("{name} POST /v1/x 2"))));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         fs::remove_file(&at).unwrap();
-        let gone = call(&at, Method::GET, "/", Bytes::new(), Duration::from_secs(5)).await;
+        let gone = call(&at, Method::GET, "/", None, Bytes::new(), Duration::from_secs(5)).await;
         assert!(matches!(gone, Err(CallError::Absent { .. })));
     }
 }

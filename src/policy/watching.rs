@@ -256,8 +256,8 @@ pub(super) fn payees(map: &Fields<'_>, sources: &[Source], report: &mut Report) 
 pub(super) fn hook(map: &Fields<'_>, report: &mut Report) -> Option<HookAt> {
     let node = map.get("hook").filter(|node| !is_off(node))?;
     let map = section(node, "risk.hook", &["url", "secret", "deadline"], report)?;
-    let url = found(&map, "url", "write `url: env:HOOK_URL`, file:PATH or an http or https URL", true, report);
-    let secret = found(&map, "secret", "write `secret: env:HOOK_SECRET` or file:PATH", false, report);
+    let url = found(&map, "risk.hook.url", "write `url: env:HOOK_URL`, file:PATH or an http or https URL", true, report);
+    let secret = found(&map, "risk.hook.secret", "write `secret: env:HOOK_SECRET` or file:PATH", false, report);
     let deadline = map.get("deadline").map_or(Some(Duration::from_millis(500)), |node| one(node, "risk.hook.deadline", report, soon));
     Some(HookAt { url: url?, secret: secret?, deadline: deadline? })
 }
@@ -274,12 +274,14 @@ fn soon(text: &str) -> Result<Duration, String> {
     if (50..=5000).contains(&millis) { Ok(Duration::from_millis(millis.into())) } else { Err(fault()) }
 }
 
-fn found(map: &Fields<'_>, key: &str, form: &str, here: bool, report: &mut Report) -> Option<Found> {
+/// The text at `place`, the last part of which is its key in `map`; with `here` a URL may be written out.
+pub(super) fn found(map: &Fields<'_>, place: &str, form: &str, here: bool, report: &mut Report) -> Option<Found> {
+    let (section, key) = place.rsplit_once('.').unwrap_or(("", place));
     let Some(node) = map.get(key) else {
-        report.error(map.at, format!("risk.hook: `{key}` is missing: {form}"));
+        report.error(map.at, format!("{section}: `{key}` is missing: {form}"));
         return None;
     };
-    one(node, &format!("risk.hook.{key}"), report, |t| match (t.strip_prefix("env:"), t.strip_prefix("file:")) {
+    one(node, place, report, |t| match (t.strip_prefix("env:"), t.strip_prefix("file:")) {
         (Some(name), _) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => Ok(Found::Env(name.into())),
         (_, Some(path)) if !path.is_empty() => Ok(Found::File(path.into())),
         // What was meant may be a secret: it is not shown.

@@ -30,6 +30,11 @@ impl Till {
         &self.treasurer
     }
 
+    /// Whose wallet pays.
+    pub(crate) fn signer(&self) -> &dyn Signer {
+        &*self.signer
+    }
+
     /// The books behind it.
     pub(crate) const fn ledger(&self) -> &Ledger {
         self.treasurer.ledger()

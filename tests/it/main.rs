@@ -25,6 +25,8 @@ mod edge_tunnel;
 mod egress;
 #[cfg(feature = "failpoints")]
 mod fuzzed;
+#[cfg(feature = "failpoints")]
+mod grants;
 mod handover;
 mod harness;
 mod hostile;
@@ -37,6 +39,7 @@ mod money;
 mod mtls;
 mod naive;
 mod parent;
+mod people;
 mod proxy_agents;
 mod proxy_bodies;
 mod proxy_challenges;

@@ -44,6 +44,8 @@ fn the_schema_has_the_keys_that_the_readers_know_and_no_others() {
         ("risk: { retry_loop: { zzz: 1 } }", "/properties/risk/properties/retry_loop/anyOf/2".into()),
         ("risk: { hook: { zzz: 1 } }", "/properties/risk/properties/hook/anyOf/2".into()),
         ("approvers: { g: { zzz: 1 } }", "/properties/approvers/additionalProperties".into()),
+        ("approvers: { g: { webhook: { zzz: 1 } } }", "/properties/approvers/additionalProperties/properties/webhook".into()),
+        ("approvers: { g: { second_factor: { zzz: 1 } } }", "/properties/approvers/additionalProperties/properties/second_factor".into()),
     ] {
         let schema = schema();
         let place = schema.pointer(&format!("{pointer}/properties")).unwrap_or_else(|| panic!("{pointer}"));

@@ -225,6 +225,22 @@ fn budgets_and_groups_are_checked_against_each_other() {
         ),
         ("approvers: { f: { may_exceed: [a] } }", "approvers.f.may_exceed: there is no budget `a`; none is defined"),
         (
+            "approvers: { f: { webhook: { url: env:HOOK } } }",
+            "approvers.f.webhook: `secret` is missing: write `secret: env:APPROVAL_SECRET` or file:PATH",
+        ),
+        (
+            "approvers: { f: { webhook: { url: \"https://hooks.example/T0/key\", secret: env:S } } }",
+            "approvers.f.webhook.url: write `url: env:APPROVAL_HOOK` or file:PATH",
+        ),
+        (
+            "approvers: { f: { second_factor: {} } }",
+            "approvers.f.second_factor: `above` is missing: write `second_factor: { above: 10.00 }`, or 0 for every yes",
+        ),
+        (
+            "approvers: { f: { second_factor: { above: much } } }",
+            "approvers.f.second_factor.above: \"much\" is not an amount of US dollars: write digits with at most six decimals, such as 5 or 0.05 (no sign, exponent, $ or thousands mark)",
+        ),
+        (
             "approvers: { f: { may_exceed: [a] } }\nbudgets: [ { name: a, limit: 1, window: day, agents: all } ]",
             "approvers.f.may_exceed: `a` has no effect: the budget does not say `over: ask`",
         ),

@@ -34,6 +34,9 @@ pub struct Mandate {
     pub used: i64,
     /// Taken back.
     pub revoked: bool,
+    /// The time step of the code that came with it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
 }
 
 impl Mandate {

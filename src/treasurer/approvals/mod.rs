@@ -5,66 +5,31 @@
 //! decided again by the policy in force: a yes lifts questions, and nothing else.
 
 mod mandate;
+mod people;
+mod state;
 #[cfg(test)]
 mod tests;
 mod ticket;
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use mandate::Mandate;
-pub use ticket::{Asked, Facts, Group, Standing, Ticket, Vote};
+pub use people::{Bounds, Refused, Word};
+pub use ticket::{Asked, Facts, Given, Group, Link, Standing, Ticket, Vote};
 
 use super::Ask;
 use crate::journal::Journal;
-use crate::payment::{Challenge, PurchaseId, Reason, Timestamp};
+use crate::payment::{Challenge, MicroUsd, PurchaseId, Reason, Timestamp};
 use crate::policy::{Decision, Input, Policy, Question, View};
-
-/// Tickets that may be open at once, and of one agent.
-const MAX_OPEN: usize = 1_000;
-const MAX_OPEN_OF_AGENT: usize = 100;
-
-/// How long an ended ticket is still shown, ms.
-const KEPT: i64 = 3_600_000;
-
-/// Longest grant that is kept, bytes: what a co-signer reads.
-const MAX_GRANT: usize = 4 << 10;
+use state::{Entry, State};
 
 /// How often somebody who waits looks whether the agent still does.
 const GLANCE: Duration = Duration::from_millis(200);
-
-/// One line of the journal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Entry {
-    Opened(Box<Ticket>),
-    Voted { id: Arc<str>, vote: Vote },
-    Signed { id: Arc<str>, grant: Vec<u8> },
-    Used { id: Arc<str> },
-    Mandated(Box<Mandate>),
-    Spent { id: Arc<str>, micro: i64 },
-    Revoked { id: Arc<str> },
-}
-
-#[derive(Debug, Default)]
-struct State {
-    tickets: HashMap<Arc<str>, Open>,
-    by_key: HashMap<[u8; 32], Arc<str>>,
-    mandates: HashMap<Arc<str>, Mandate>,
-}
-
-#[derive(Debug)]
-struct Open {
-    ticket: Ticket,
-    /// A request is about to use the yes.
-    taken: bool,
-}
 
 /// All tickets and mandates of one ledger.
 #[derive(Debug)]
@@ -95,37 +60,6 @@ pub enum Answer {
     Yes(Box<Yes>),
     /// Not, or not yet; the ticket that people can still answer.
     No(Reason, Option<Arc<str>>),
-}
-
-/// Why an operator's word changes nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// There is no such ticket or mandate.
-    #[error("there is none with this id")]
-    Unknown,
-    /// It has ended, or was used.
-    #[error("it is {0:?} and cannot be decided any more")]
-    Ended(Standing),
-    /// The voter belongs to no group that is asked.
-    #[error("`{0}` belongs to no group that is asked; see `members` under `approvers`")]
-    NotAsked(Arc<str>),
-    /// Only a ticket that was granted or is pending can be remembered, and within bounds.
-    #[error("{0}")]
-    Bounds(String),
-    /// The journal cannot be written.
-    #[error("the journal of approvals cannot be written")]
-    Journal(#[from] io::Error),
-}
-
-/// The bounds of a mandate.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Per payment, micro-USD.
-    pub max: i64,
-    /// In all, micro-USD.
-    pub total: i64,
-    /// Until then.
-    pub until: Timestamp,
 }
 
 impl Approvals {
@@ -263,99 +197,6 @@ impl Approvals {
         Ok(Answer::Yes(Box::new(Yes { groups, purchase, facts, ticket: None, approvals: Arc::clone(self), spent: false })))
     }
 
-    /// What `who` says about a ticket.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing changed then.
-    pub fn vote(&self, id: &str, who: &Arc<str>, yes: bool, now: Timestamp) -> Result<Ticket, Refused> {
-        let mut guard = self.lock();
-        let open = guard.0.tickets.get(id).ok_or(Refused::Unknown)?;
-        match open.ticket.standing(now) {
-            Standing::Pending | Standing::Granted if !open.taken => {}
-            ended => return Err(Refused::Ended(ended)),
-        }
-        if !open.ticket.concerns(who) {
-            return Err(Refused::NotAsked(Arc::clone(who)));
-        }
-        let (id, vote) = (Arc::clone(&open.ticket.id), Vote { who: Arc::clone(who), yes, at: now });
-        self.record(&mut guard, Entry::Voted { id: Arc::clone(&id), vote })?;
-        guard.0.tickets.get(&id).map(|open| open.ticket.clone()).ok_or(Refused::Unknown)
-    }
-
-    /// Keeps an approver's signed grant with ticket `id`. It is no vote: here the ticket's people decide, and at the co-signer the
-    /// grant (S5). The latest one counts.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing changed then.
-    pub fn attach(&self, id: &str, grant: Vec<u8>, now: Timestamp) -> Result<Ticket, Refused> {
-        if grant.is_empty() || grant.len() > MAX_GRANT {
-            return Err(Refused::Bounds(format!("a grant has 1 to {MAX_GRANT} bytes")));
-        }
-        let mut guard = self.lock();
-        let open = guard.0.tickets.get(id).ok_or(Refused::Unknown)?;
-        match open.ticket.standing(now) {
-            Standing::Pending | Standing::Granted if !open.taken => {}
-            ended => return Err(Refused::Ended(ended)),
-        }
-        let id = Arc::clone(&open.ticket.id);
-        self.record(&mut guard, Entry::Signed { id: Arc::clone(&id), grant })?;
-        guard.0.tickets.get(&id).map(|open| open.ticket.clone()).ok_or(Refused::Unknown)
-    }
-
-    /// The grant for `purchase`, if an approver signed one: sent with each of its signatures, also after a restart.
-    pub fn grant(&self, purchase: &PurchaseId) -> Option<Vec<u8>> {
-        let guard = self.lock();
-        guard.0.tickets.values().find(|open| open.ticket.purchase == *purchase).and_then(|open| open.ticket.grant.clone())
-    }
-
-    /// A yes for later questions like that of ticket `id`, for the groups that have said yes to it.
-    ///
-    /// # Errors
-    /// [`Refused`].
-    pub fn remember(&self, id: &str, who: &Arc<str>, bounds: Bounds, now: Timestamp) -> Result<Mandate, Refused> {
-        let mut guard = self.lock();
-        let ticket = &guard.0.tickets.get(id).ok_or(Refused::Unknown)?.ticket;
-        // Where it stands, not who said yes: a no that came after the quorum, or the end of the time, took the yes back.
-        match ticket.standing(now) {
-            Standing::Granted | Standing::Used => {}
-            Standing::Pending => return Err(Refused::Bounds("only what was approved can be remembered: approve it first".into())),
-            ended @ (Standing::Denied | Standing::Expired) => return Err(Refused::Ended(ended)),
-        }
-        let groups = ticket.granted();
-        if bounds.max <= 0 || bounds.total < bounds.max || bounds.until <= now {
-            return Err(Refused::Bounds(
-                "a mandate has a `max` above zero, a `total` of at least `max`, and an `until` that is to come".into(),
-            ));
-        }
-        let facts = &ticket.facts;
-        let mandate = Mandate {
-            id: new_id(),
-            by: Arc::clone(who),
-            agent: Arc::clone(&facts.agent),
-            host: Arc::clone(&facts.host),
-            payee: Arc::clone(&facts.payee),
-            groups,
-            rules: facts.asks.iter().map(|a| Arc::clone(&a.rule)).collect(),
-            max: bounds.max,
-            total: bounds.total,
-            until: bounds.until,
-            used: 0,
-            revoked: false,
-        };
-        self.record(&mut guard, Entry::Mandated(Box::new(mandate.clone())))?;
-        Ok(mandate)
-    }
-
-    /// Takes a mandate back.
-    ///
-    /// # Errors
-    /// [`Refused`].
-    pub fn revoke(&self, id: &str) -> Result<(), Refused> {
-        let mut guard = self.lock();
-        let id = guard.0.mandates.get(id).map(|m| Arc::clone(&m.id)).ok_or(Refused::Unknown)?;
-        Ok(self.record(&mut guard, Entry::Revoked { id })?)
-    }
-
     /// Tickets that are shown, the oldest first.
     pub fn tickets(&self) -> Vec<Ticket> {
         let mut all: Vec<Ticket> = self.lock().0.tickets.values().map(|open| open.ticket.clone()).collect();
@@ -368,6 +209,11 @@ impl Approvals {
         let mut all: Vec<Mandate> = self.lock().0.mandates.values().filter(|m| !m.revoked).cloned().collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
+    }
+
+    /// Changes whenever there is something new to be read here.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// How many questions people have not answered.
@@ -436,7 +282,8 @@ fn asked_groups(question: &Question, policy: &Policy) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for name in question.asks.iter().flat_map(|a| &a.any_of) {
         if let Some(group) = policy.approver_groups().get(name).filter(|g| groups.iter().all(|known| known.name != g.name)) {
-            groups.push(Group { name: Arc::clone(name), quorum: group.quorum, members: group.members.clone() });
+            let second_factor = group.second_factor.map(MicroUsd::micro);
+            groups.push(Group { name: Arc::clone(name), quorum: group.quorum, members: group.members.clone(), second_factor });
         }
     }
     groups
@@ -445,65 +292,6 @@ fn asked_groups(question: &Question, policy: &Policy) -> Vec<Group> {
 fn new_ticket(question: &Question, purchase: PurchaseId, facts: Facts, key: [u8; 32], groups: Vec<Group>, now: Timestamp) -> Ticket {
     let lives = i64::try_from(question.timeout.as_millis()).unwrap_or(i64::MAX);
     let (id, expires) = (new_id(), now.plus_millis(lives));
-    Ticket { id, purchase, key, facts, groups, opened: now, expires, votes: Vec::new(), grant: None, used: false }
-}
-
-impl State {
-    fn apply(&mut self, entry: Entry) {
-        match entry {
-            Entry::Opened(ticket) => {
-                self.by_key.insert(ticket.key, Arc::clone(&ticket.id));
-                self.tickets.insert(Arc::clone(&ticket.id), Open { ticket: *ticket, taken: false });
-            }
-            Entry::Voted { id, vote } => {
-                if let Some(open) = self.tickets.get_mut(&id) {
-                    open.ticket.vote(vote);
-                }
-            }
-            Entry::Signed { id, grant } => {
-                if let Some(open) = self.tickets.get_mut(&id) {
-                    open.ticket.grant = Some(grant);
-                }
-            }
-            Entry::Used { id } => {
-                if let Some(open) = self.tickets.get_mut(&id) {
-                    open.ticket.used = true;
-                }
-            }
-            Entry::Mandated(mandate) => drop(self.mandates.insert(Arc::clone(&mandate.id), *mandate)),
-            Entry::Spent { id, micro } => {
-                if let Some(mandate) = self.mandates.get_mut(&id) {
-                    mandate.used = mandate.used.saturating_add(micro);
-                }
-            }
-            Entry::Revoked { id } => {
-                if let Some(mandate) = self.mandates.get_mut(&id) {
-                    mandate.revoked = true;
-                }
-            }
-        }
-    }
-
-    /// Forgets what ended an hour ago.
-    fn forget(&mut self, now: Timestamp) {
-        self.tickets.retain(|_, open| open.taken || now.millis() - open.ticket.expires.millis() < KEPT);
-        let tickets = &self.tickets;
-        self.by_key.retain(|_, id| tickets.contains_key(id));
-        self.mandates.retain(|_, m| !m.revoked && now.millis() - m.until.millis() < KEPT);
-    }
-
-    /// What a rewritten journal says: everything as it stands.
-    fn entries(&self) -> Vec<Entry> {
-        let mut tickets: Vec<&Ticket> = self.tickets.values().map(|open| &open.ticket).collect();
-        // The latest ticket of a key is the one that counts.
-        tickets.sort_by_key(|t| t.opened);
-        let mandates = self.mandates.values().map(|m| Entry::Mandated(Box::new(m.clone())));
-        tickets.into_iter().map(|t| Entry::Opened(Box::new(t.clone()))).chain(mandates).collect()
-    }
-
-    fn has_room(&self, agent: &str, now: Timestamp) -> bool {
-        let ended = |t: &Ticket| matches!(t.standing(now), Standing::Used | Standing::Expired);
-        let open = || self.tickets.values().filter(|open| !ended(&open.ticket));
-        open().count() < MAX_OPEN && open().filter(|open| *open.ticket.facts.agent == *agent).count() < MAX_OPEN_OF_AGENT
-    }
+    let (votes, grants, links, told) = Default::default();
+    Ticket { id, purchase, key, facts, groups, opened: now, expires, votes, grants, links, told, used: false }
 }

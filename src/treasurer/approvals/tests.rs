@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use super::people::MAX_GRANT;
+use super::state::MAX_OPEN_OF_AGENT;
 use super::*;
 use crate::payment::{AgentId, ChainId, MicroUsd, Offer, Payer, RequestKey};
 use crate::policy::{AskFor, Host, RuleId, Source};
@@ -81,7 +83,7 @@ impl World {
     }
 
     fn vote(&self, id: &str, who: &str, yes: bool) -> Result<Standing, Refused> {
-        self.approvals.vote(id, &who.into(), yes, self.now()).map(|t| t.standing(self.now()))
+        self.approvals.vote(id, Word { who: &who.into(), yes, step: None, link: None }, self.now()).map(|t| t.standing(self.now()))
     }
 }
 
@@ -172,14 +174,14 @@ async fn a_mandate_answers_within_its_bounds_and_no_further() {
     let bounds = |max, total, until| Bounds { max, total, until: Timestamp::from_secs(until) };
     let (_, id) = world.glance(&[&["finance"]], 1).await;
     assert!(
-        matches!(world.approvals.remember(&id, &"ann".into(), bounds(50_000, 100_000, 900), world.now()), Err(Refused::Bounds(_))),
+        matches!(world.approvals.remember(&id, &"ann".into(), None, bounds(50_000, 100_000, 900), world.now()), Err(Refused::Bounds(_))),
         "not approved"
     );
     world.vote(&id, "ann", true).unwrap();
     for wrong in [bounds(0, 5, 900), bounds(6, 5, 900), bounds(5, 5, 0)] {
-        assert!(matches!(world.approvals.remember(&id, &"ann".into(), wrong, world.now()), Err(Refused::Bounds(_))), "{wrong:?}");
+        assert!(matches!(world.approvals.remember(&id, &"ann".into(), None, wrong, world.now()), Err(Refused::Bounds(_))), "{wrong:?}");
     }
-    let mandate = world.approvals.remember(&id, &"ann".into(), bounds(50_000, 100_000, 900), world.now()).unwrap();
+    let mandate = world.approvals.remember(&id, &"ann".into(), None, bounds(50_000, 100_000, 900), world.now()).unwrap();
     world.restart();
     for (key, price, groups, expected) in [
         (2, 50_001, &[&["finance"][..]][..], false),
@@ -203,7 +205,7 @@ async fn a_mandate_answers_within_its_bounds_and_no_further() {
 async fn what_was_denied_or_has_ended_is_not_remembered_although_there_was_a_yes() {
     let world = World::new();
     let bounds = Bounds { max: 50_000, total: 100_000, until: Timestamp::from_secs(9_000) };
-    let remember = |id: &str| world.approvals.remember(id, &"ann".into(), bounds, world.now());
+    let remember = |id: &str| world.approvals.remember(id, &"ann".into(), None, bounds, world.now());
     let (_, denied) = world.glance(&[&["finance"]], 1).await;
     world.vote(&denied, "ann", true).unwrap();
     assert_eq!(world.vote(&denied, "bob", false).unwrap(), Standing::Denied);
@@ -226,7 +228,7 @@ async fn a_mandate_ends_with_its_time() {
     let (_, id) = world.glance(&[&["finance"]], 1).await;
     world.vote(&id, "ann", true).unwrap();
     let bounds = Bounds { max: 50_000, total: 100_000, until: Timestamp::from_secs(60) };
-    world.approvals.remember(&id, &"ann".into(), bounds, world.now()).unwrap();
+    world.approvals.remember(&id, &"ann".into(), None, bounds, world.now()).unwrap();
     world.now.store(60, Ordering::SeqCst);
     assert_eq!(world.glance(&[&["finance"]], 2).await.0, Reason::ApprovalRequired);
 }
@@ -273,7 +275,12 @@ fn other_people_or_another_purchase_make_another_ticket() {
     let asked = question(0, &[&["finance"]]);
     let facts = Facts::of(&asked, &request(1));
     let groups = |quorum, members: Option<&[&str]>| {
-        vec![Group { name: "finance".into(), quorum, members: members.map(|m| m.iter().map(|n| (*n).into()).collect()) }]
+        vec![Group {
+            name: "finance".into(),
+            quorum,
+            members: members.map(|m| m.iter().map(|n| (*n).into()).collect()),
+            second_factor: None,
+        }]
     };
     let key = |held, groups: Vec<Group>| facts.key(&request(1), held, &groups);
     let base = key(None, groups(1, None));
@@ -287,23 +294,104 @@ fn other_people_or_another_purchase_make_another_ticket() {
 async fn s5_a_grant_stays_with_its_purchase_and_is_no_vote() {
     let mut world = World::new();
     let (_, id) = world.glance(&[&["finance"]], 1).await;
+    let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
     let (_, other) = world.glance(&[&["finance"]], 2).await;
-    let purchase = world.approvals.attach(&id, vec![1, 2], world.now()).unwrap().purchase;
+    let purchase = world.approvals.attach(&id, &ann, vec![1, 2], world.now()).unwrap().purchase;
     assert_eq!(world.glance(&[&["finance"]], 1).await, (Reason::ApprovalRequired, id.clone()), "no vote");
     for (wrong, size) in [(&*id, 0), (&*id, MAX_GRANT + 1)] {
-        assert!(matches!(world.approvals.attach(wrong, vec![0; size], world.now()), Err(Refused::Bounds(_))), "{size}");
+        assert!(matches!(world.approvals.attach(wrong, &ann, vec![0; size], world.now()), Err(Refused::Bounds(_))), "{size}");
     }
-    assert!(matches!(world.approvals.attach("nonsense", vec![1], world.now()), Err(Refused::Unknown)));
+    assert!(matches!(world.approvals.attach("nonsense", &ann, vec![1], world.now()), Err(Refused::Unknown)));
+    world.approvals.attach(&id, &bob, vec![9; 3], world.now()).unwrap();
+    world.approvals.attach(&id, &bob, vec![3], world.now()).unwrap();
+    let whole = world.approvals.attach(&id, &bob, vec![0; MAX_GRANT - 1], world.now());
+    assert!(matches!(whole, Err(Refused::Bounds(_))), "all together");
     world.vote(&id, "ann", true).unwrap();
     let Answer::Yes(mut yes) = world.ask(&question(0, &[&["finance"]]), 1).await else { panic!() };
     assert_eq!(yes.purchase, purchase);
     yes.spend().unwrap();
     drop(yes);
-    assert!(matches!(world.approvals.attach(&id, vec![3], world.now()), Err(Refused::Ended(Standing::Used))));
+    assert!(matches!(world.approvals.attach(&id, &ann, vec![3], world.now()), Err(Refused::Ended(Standing::Used))));
     world.restart();
-    assert_eq!(world.approvals.grant(&purchase), Some(vec![1, 2]), "a signature that is tried again needs it");
+    assert_eq!(world.approvals.grant(&purchase), Some(vec![1, 2, 3]), "each person's latest; a signature that is tried again needs it");
     let second = world.approvals.tickets().into_iter().find(|t| *t.id == *other).unwrap().purchase;
     assert_eq!(world.approvals.grant(&second), None);
+}
+
+#[tokio::test]
+async fn s18_a_link_finds_its_ticket_and_is_used_up_by_one_decision() {
+    let mut world = World::new();
+    let (_, id) = world.glance(&[&["board"]], 1).await;
+    let (hash, other) = ([1; 32], [2; 32]);
+    let until = Timestamp::from_secs(60);
+    assert!(matches!(world.approvals.link("nonsense", hash, until), Err(Refused::Unknown)));
+    world.approvals.link(&id, hash, until).unwrap();
+    world.approvals.link(&id, other, until).unwrap();
+    let through = |world: &World, who: &str, hash| {
+        let word = Word { who: &who.into(), yes: true, step: None, link: Some(hash) };
+        world.approvals.vote(&id, word, world.now()).map(|t| t.standing(world.now()))
+    };
+    assert!(matches!(through(&world, "dan", hash), Err(Refused::NotAsked(_))), "and is not used up by a stranger");
+    assert_eq!(*world.approvals.linked(&hash).unwrap().0.id, *id);
+    assert_eq!(through(&world, "ann", hash).unwrap(), Standing::Pending);
+    assert!(matches!(through(&world, "bob", hash), Err(Refused::Link)), "used");
+    world.restart();
+    assert!(matches!(through(&world, "bob", hash), Err(Refused::Link)) && world.approvals.linked(&hash).unwrap().1.used, "also later");
+    assert!(matches!(through(&world, "bob", [3; 32]), Err(Refused::Link)) && world.approvals.linked(&[3; 32]).is_none(), "never sent");
+    world.now.store(60, Ordering::SeqCst);
+    assert!(matches!(through(&world, "bob", other), Err(Refused::Link)), "ended");
+    assert_eq!(world.vote(&id, "bob", true).unwrap(), Standing::Granted, "without a link it can still be decided");
+}
+
+#[tokio::test]
+async fn what_arrived_is_known_after_a_restart() {
+    let mut world = World::new();
+    let (_, id) = world.glance(&[&["finance"]], 1).await;
+    world.approvals.told(&id, &"msg_1".into()).unwrap();
+    world.restart();
+    assert_eq!(world.approvals.tickets()[0].told, ["msg_1".into()]);
+    assert!(matches!(world.approvals.told("nonsense", &"msg_1".into()), Err(Refused::Unknown)));
+}
+
+#[tokio::test]
+async fn above_its_amount_a_yes_needs_a_code_and_each_code_works_once() {
+    let text = "version: 1\napprovers: { finance: { second_factor: { above: 0.05 } }, board: { quorum: 2 } }\n";
+    let strict = Policy::parse(&[Source { name: "p".into(), text: text.into() }], 1).unwrap();
+    let mut world = World::new();
+    let ask = async |world: &World, price: u64, key: u8| {
+        let question = Question { offer: crate::policy::usdc_for_test(price), ..question(0, &[&["finance"]]) };
+        let clock = Clock { now: &|| world.now(), wanted: &|| true };
+        match world.approvals.ask(&question, &request(key), None, &strict, &clock).await {
+            Answer::No(_, id) => id.unwrap(),
+            Answer::Yes(yes) => panic!("{yes:?}"),
+        }
+    };
+    let say = |world: &World, id: &str, yes, step| {
+        let word = Word { who: &"ann".into(), yes, step, link: None };
+        world.approvals.vote(id, word, world.now()).map(|t| t.standing(world.now()))
+    };
+    let equal = ask(&world, 50_000, 1).await;
+    assert_eq!(say(&world, &equal, true, None).unwrap(), Standing::Granted, "equal is not above");
+    let above = ask(&world, 50_001, 2).await;
+    assert!(matches!(say(&world, &above, true, None), Err(Refused::CodeNeeded(_))));
+    assert_eq!(say(&world, &above, true, Some(7)).unwrap(), Standing::Granted);
+    let next = ask(&world, 50_001, 3).await;
+    world.restart();
+    for old in [6, 7] {
+        assert!(matches!(say(&world, &next, true, Some(old)), Err(Refused::CodeUsed)), "{old}: used, also before a restart");
+    }
+    assert_eq!(say(&world, &next, false, None).unwrap(), Standing::Denied, "a no needs none");
+    let bounds = |total| Bounds { max: 50_000, total, until: Timestamp::from_secs(9_000) };
+    let remember = |id: &str, step, total| world.approvals.remember(id, &"ann".into(), step, bounds(total), world.now());
+    assert!(remember(&equal, None, 50_000).is_ok());
+    assert!(matches!(remember(&equal, None, 50_001), Err(Refused::CodeNeeded(_))), "the sum counts");
+    assert!(remember(&above, Some(7), 60_000).is_ok(), "the code of the yes that it is made from");
+    assert!(matches!(remember(&equal, Some(7), 60_000), Err(Refused::CodeUsed)));
+    assert!(remember(&equal, Some(8), 60_000).is_ok());
+    assert!(matches!(remember(&equal, Some(8), 60_000), Err(Refused::CodeUsed)));
+    world.now.store(120, Ordering::SeqCst);
+    let later = world.approvals.remember(&above, &"ann".into(), None, bounds(60_000), world.now());
+    assert!(matches!(later, Err(Refused::CodeNeeded(_))), "for two minutes");
 }
 
 /// Books in which nothing was spent.

@@ -18,6 +18,29 @@ pub struct Vote {
     pub yes: bool,
     /// Ledger time.
     pub at: Timestamp,
+    /// The time step of the code that came with it, if one did: the second factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+}
+
+/// A way to a ticket that was sent to people: it finds the ticket and decides nothing (S18).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// SHA-256 of its token; the token itself is nowhere here.
+    pub hash: [u8; 32],
+    /// Until then.
+    pub until: Timestamp,
+    /// Somebody decided through it.
+    pub used: bool,
+}
+
+/// An approver's signed grant, for the co-signer to judge; opaque here (S5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Who brought it.
+    pub who: Arc<str>,
+    /// As it is sent.
+    pub grant: Vec<u8>,
 }
 
 /// Where a ticket stands.
@@ -64,6 +87,9 @@ pub struct Facts {
     pub network: Arc<str>,
     /// Symbol of the token, from our own table.
     pub asset: Arc<str>,
+    /// Its contract, lower-case hex: a symbol can be anybody's.
+    #[serde(default)]
+    pub token: Arc<str>,
     /// Atomic units, decimal.
     pub amount: Arc<str>,
     /// The price, micro-USD.
@@ -87,6 +113,7 @@ impl Facts {
             payee: format!("{:#x}", offer.payee.0).into(),
             network: offer.asset.id.chain.to_string().into(),
             asset: offer.asset.symbol.as_str().into(),
+            token: format!("{:#x}", offer.asset.id.token).into(),
             amount: offer.amount.atomic().to_string().into(),
             micro_usd: offer.price.micro(),
             entry: Arc::clone(&question.entry.0),
@@ -115,6 +142,9 @@ pub struct Group {
     pub quorum: u32,
     /// Who belongs to it; `None` is everybody who may approve.
     pub members: Option<Vec<Arc<str>>>,
+    /// Above this, micro-USD, a yes needs a code too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_factor: Option<i64>,
 }
 
 impl Group {
@@ -143,9 +173,15 @@ pub struct Ticket {
     pub expires: Timestamp,
     /// What was said, each person's latest word.
     pub votes: Vec<Vote>,
-    /// An approver's signed grant, for the co-signer to judge; opaque here (S5).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<Vec<u8>>,
+    /// Grants for the co-signer, one of each person who brought some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Given>,
+    /// Links that were sent out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// Notices that arrived, by their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<Arc<str>>,
     /// Its payment was held.
     pub used: bool,
 }
@@ -182,10 +218,24 @@ impl Ticket {
         self.groups.iter().any(|group| group.has(who))
     }
 
-    /// Records what `who` says; somebody who speaks again replaces their own word.
-    pub(super) fn vote(&mut self, vote: Vote) {
+    /// Whether a yes of `who` to `micro` micro-USD needs a code beside the token: what the strictest of their groups says.
+    pub fn needs_code(&self, who: &str, micro: i64) -> bool {
+        self.groups.iter().any(|group| group.has(who) && group.second_factor.is_some_and(|above| micro > above))
+    }
+
+    /// Records what somebody says, and uses the link up that led there; who speaks again replaces their own word.
+    pub(super) fn vote(&mut self, vote: Vote, link: Option<[u8; 32]>) {
         self.votes.retain(|v| v.who != vote.who);
         self.votes.push(vote);
+        for used in self.links.iter_mut().filter(|known| Some(known.hash) == link) {
+            used.used = true;
+        }
+    }
+
+    /// Keeps a grant; who brings another one replaces their own.
+    pub(super) fn give(&mut self, given: Given) {
+        self.grants.retain(|known| known.who != given.who);
+        self.grants.push(given);
     }
 }
 
