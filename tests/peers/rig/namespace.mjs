@@ -27,7 +27,11 @@ route add default dev lo src 10.64.0.2
 -6 route add default dev lo src 2001:db8:64::2
 `;
 
-const rules = (ports, to) => `table inet ways
+/** Redirects with nft. */
+const nft = {
+  name: "nft",
+  redirect(ports, to) {
+    const text = `table inet ways
 delete table inet ways
 table inet ways {
   chain redirected {
@@ -42,6 +46,42 @@ table inet ways {
   }
 }
 `;
+    execFileSync("nft", ["-f", "-"], { input: text, env, stdio: ["pipe", "pipe", "pipe"] });
+  },
+  async begun() {
+    const { stdout } = await run("nft", ["list", "chain", "inet", "ways", "counted"], { env });
+    return Number(stdout.match(/packets (\d+)/)[1]);
+  },
+};
+
+/** The same with iptables, of either backend. */
+const iptables = {
+  name: "iptables",
+  redirect(ports, to) {
+    for (const [tool, loopback] of [["iptables", "127.0.0.0/8"], ["ip6tables", "::1/128"]]) {
+      const call = (...args) => execFileSync(tool, ["-w", ...args], { env, stdio: "pipe" });
+      for (const [table, chain] of [["nat", "WAYS"], ["filter", "COUNTED"]]) {
+        try {
+          call("-t", table, "-N", chain);
+          call("-t", table, "-A", "OUTPUT", "-j", chain);
+        } catch {
+          call("-t", table, "-F", chain);
+        }
+      }
+      call("-t", "nat", "-A", "WAYS", "-d", loopback, "-j", "RETURN");
+      // A rule for each port: not every kernel has the match for several.
+      for (const port of ports) call("-t", "nat", "-A", "WAYS", "-p", "tcp", "--dport", String(port), "-j", "REDIRECT", "--to-ports", String(to));
+      call("-A", "COUNTED", "-p", "tcp", "--dport", String(to), "--syn");
+    }
+  },
+  async begun() {
+    const count = async (tool) => Number((await run(tool, ["-w", "-nvxL", "COUNTED"], { env })).stdout.trim().split("\n")[2].trim().split(/\s+/)[0]);
+    return (await count("iptables")) + (await count("ip6tables"));
+  },
+};
+
+/** What redirects here: the first that can. */
+let redirects = nft;
 
 /** The command that runs another one in namespaces of its own, or why there is none. */
 export async function isolation() {
@@ -59,8 +99,6 @@ export async function isolation() {
   return { command: [], why };
 }
 
-const nft = (text) => execFileSync("nft", ["-f", "-"], { input: text, env, stdio: ["pipe", "pipe", "pipe"] });
-
 /** Inside: addresses, routes, hosts, and a first redirect, as a trial. Gives back why it cannot be done. */
 export function prepare() {
   const dir = mkdtempSync(path.join(os.tmpdir(), "tollpass-hosts-"));
@@ -69,8 +107,17 @@ export function prepare() {
     const hosts = path.join(dir, "hosts");
     writeFileSync(hosts, HOSTS);
     execFileSync("mount", ["--bind", hosts, "/etc/hosts"], { env, stdio: "pipe" });
-    nft(rules([9], 9));
-    return undefined;
+    const why = [];
+    for (const kind of [nft, iptables]) {
+      try {
+        kind.redirect([9], 9);
+        redirects = kind;
+        return undefined;
+      } catch (error) {
+        why.push(`${kind.name}: ${(error.stderr?.toString() || error.message).trim()}`);
+      }
+    }
+    return `no redirects in a namespace: ${why.join("; ")}`;
   } catch (error) {
     return `no redirects in a namespace: ${(error.stderr?.toString() || error.message).trim()}`;
   } finally {
@@ -80,10 +127,7 @@ export function prepare() {
 }
 
 /** Redirects these ports, wherever outside they lead, to the port of the proxy. */
-export const redirect = (ports, to) => void nft(rules(ports, to));
+export const redirect = (ports, to) => redirects.redirect(ports, to);
 
 /** How many connections to the proxy's port were begun, redirected or not, since `redirect`. */
-export async function begun() {
-  const { stdout } = await run("nft", ["list", "chain", "inet", "ways", "counted"], { env });
-  return Number(stdout.match(/packets (\d+)/)[1]);
-}
+export const begun = () => redirects.begun();
