@@ -66,6 +66,12 @@ impl ContextKeys {
         keys
     }
 
+    /// Keys without a policy file, for the fuzz targets.
+    #[cfg(feature = "failpoints")]
+    pub fn of<'a>(keys: impl IntoIterator<Item = (&'a str, Kind)>) -> Self {
+        Self(keys.into_iter().map(|(name, kind)| (name.into(), kind)).collect())
+    }
+
     /// What `key` holds; `None` if it is not declared.
     pub fn kind(&self, key: &str) -> Option<Kind> {
         self.0.get(key).copied()

@@ -16,6 +16,7 @@ use hyper::upgrade::OnUpgrade;
 
 pub(super) use waiter::{PaidBody, Waiting};
 
+use super::strict::Names;
 use crate::payment::{PurchaseId, Reason};
 use crate::policy::Refusal;
 
@@ -39,11 +40,13 @@ pub(super) enum Failure {
 pub(super) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    /// How the seller wrote the names.
+    pub(super) names: Option<Names>,
 }
 
 impl From<&Parts> for Head {
     fn from(parts: &Parts) -> Self {
-        Self { status: parts.status, headers: parts.headers.clone() }
+        Self { status: parts.status, headers: parts.headers.clone(), names: None }
     }
 }
 
@@ -336,7 +339,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     fn head() -> Head {
-        Head { status: StatusCode::OK, headers: HeaderMap::new() }
+        Head { status: StatusCode::OK, headers: HeaderMap::new(), names: None }
     }
 
     fn run<T>(f: impl Future<Output = T>) -> T {
@@ -364,7 +367,7 @@ mod tests {
     fn an_answer_whose_connection_died_before_it_was_begun_has_no_waiter() {
         run(async {
             let exchange = Exchange::new();
-            exchange.answer(Head { status: StatusCode::NO_CONTENT, headers: HeaderMap::new() });
+            exchange.answer(Head { status: StatusCode::NO_CONTENT, headers: HeaderMap::new(), names: None });
             let unflushed = Arc::new(Unflushed::default());
             let response = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap();
             let io = super::super::io::AgentIo::new(tokio::io::empty(), unflushed);
@@ -381,7 +384,7 @@ mod tests {
                 [(200, Some("3"), &["ab", "c"][..]), (204, None, &[]), (304, Some("9"), &[]), (200, Some("0"), &[])]
             {
                 let exchange = Exchange::new();
-                let mut head = Head { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new() };
+                let mut head = Head { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), names: None };
                 length.map(|l| head.headers.insert(CONTENT_LENGTH, l.parse().unwrap()));
                 exchange.answer(head);
                 let unflushed = Arc::new(Unflushed::default());

@@ -12,6 +12,7 @@ use hyper::ext::Protocol;
 use super::agent::Caller;
 use super::body::{AgentBody, Progress, SellerBody, Timed};
 use super::connection::{Connection, Towards};
+use super::io::{Early, Manner};
 use super::paywall::{self, Repeatable};
 use super::pool::Route;
 use super::replay::Replay;
@@ -53,6 +54,8 @@ struct Leg {
     wanted: Wanted,
     switching: Option<Switching>,
     progress: Option<Arc<Progress>>,
+    /// The agent speaks HTTP/1.1, and so understands interim answers.
+    interim: bool,
     arrived: Instant,
 }
 
@@ -89,7 +92,8 @@ fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Cal
     }
     let carries_payment = protocol::carries_payment(request.headers());
     let switching = upgrade::take(&mut request);
-    let wanted = if switching.is_some() { Wanted::Http1 } else { wanted(conn, &request) };
+    let wanted = if switching.is_some() { Wanted::Upgrade } else { wanted(conn, &request) };
+    let interim = request.version() == Version::HTTP_11;
     let context = origin_form(conn, &mut request, &place);
     let arrived = Instant::now();
     let payable = conn.payable(&caller, &place.target);
@@ -108,7 +112,7 @@ fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Cal
         Some(moved) => SellerBody::Agent(body, moved.clone()),
     });
     repeatable.copy = copy.map(|headers| (headers, replay));
-    Ok(Leg { caller, place, request: Some(request), repeatable: Some(repeatable), wanted, switching, progress, arrived })
+    Ok(Leg { caller, place, request: Some(request), repeatable: Some(repeatable), wanted, switching, progress, interim, arrived })
 }
 
 /// Origin-form, one Host from the target, no hop-by-hop fields. What the agent says of its request, for us alone.
@@ -196,9 +200,11 @@ async fn exchange(conn: &Arc<Connection>, leg: &mut Leg) -> Result<(Response<Inc
             Some(sender) => sender,
             None => open(conn, &key, leg.wanted).await?,
         };
-        let result = conn.proxy.dialer.exchange(&mut sender, &key.1, &mut leg.request, leg.progress.as_deref(), sent).await;
+        let manner = leg.manner(conn);
+        let result = conn.proxy.dialer.exchange(&mut sender, &key.1, &mut leg.request, leg.progress.as_deref(), sent, manner).await;
         leg.request = match (result, spare) {
             (Ok(response), _) => {
+                conn.unflushed.wire.aside.spell(sender.names());
                 // What is not waiting for the seller is ours.
                 let added = sent.duration_since(leg.arrived).saturating_sub(waited);
                 if leg.switching.is_none() {
@@ -220,7 +226,7 @@ async fn exchange(conn: &Arc<Connection>, leg: &mut Leg) -> Result<(Response<Inc
 fn open<'a>(conn: &'a Connection, key: &'a Route, wanted: Wanted) -> Pin<Box<dyn Future<Output = Result<Sender, Reason>> + Send + 'a>> {
     let dialer = &conn.proxy.dialer;
     match wanted {
-        Wanted::Http1 => Box::pin(dialer.http(&key.1, Wanted::Http1)),
+        Wanted::Http1 | Wanted::Upgrade => Box::pin(dialer.http(&key.1, wanted)),
         wanted => Box::pin(conn.worker.pool.shared(dialer, key, wanted)),
     }
 }
@@ -228,7 +234,7 @@ fn open<'a>(conn: &'a Connection, key: &'a Route, wanted: Wanted) -> Pin<Box<dyn
 /// A connection that was used before, if there is one.
 async fn take_ready(conn: &Connection, key: &Route, wanted: Wanted) -> Option<Sender> {
     let pool = &conn.worker.pool;
-    if wanted != Wanted::Http1 {
+    if !wanted.is_single() {
         return Box::pin(pool.open(key)).await;
     }
     if let Some(mut sender) = conn.unpin(key) {
@@ -243,7 +249,7 @@ async fn take_ready(conn: &Connection, key: &Route, wanted: Wanted) -> Option<Se
 /// Leaves the connection where the next request finds it.
 fn keep(conn: &Arc<Connection>, key: Route, wanted: Wanted, mut sender: Sender) {
     match (wanted, &mut sender) {
-        (Wanted::Http1, Sender::Http1(_)) => conn.pin(key, sender),
+        (Wanted::Http1 | Wanted::Upgrade, Sender::Http1(_)) => conn.pin(key, sender),
         (_, Sender::Http1(_)) => {
             // Requests of an HTTP/2 agent run side by side: this connection is free when its answer is through.
             let worker = conn.worker.clone();
@@ -266,6 +272,16 @@ enum Spare {
 }
 
 impl Leg {
+    /// What goes with the request. Before a 402 that may be paid here, only hints reach the agent: it never sees that answer.
+    fn manner(&self, conn: &Connection) -> Manner {
+        let early = self.interim.then(|| Early {
+            to: conn.unflushed.clone(),
+            request: conn.unflushed.wire.serving(),
+            hints: self.repeatable.as_ref().is_some_and(|r| r.copy.is_some() && !r.carries_payment),
+        });
+        Manner { names: conn.unflushed.wire.aside.asked(), early }
+    }
+
     fn spare(&self) -> Option<Spare> {
         let request = self.request.as_ref()?;
         let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use http::Uri;
 
 use super::sniff::{self, Hello};
-use super::{socks, target};
+use super::{io, parent, socks, target};
 
 /// The URL of the place that an absolute-form target names.
 pub fn absolute(uri: &Uri) -> Option<String> {
@@ -51,6 +51,21 @@ pub fn socks_request(bytes: &[u8]) -> Option<(Option<(String, u16)>, usize)> {
 pub fn socks_credentials(bytes: &[u8]) -> Option<(String, String)> {
     let mut rest = bytes;
     now(socks::credentials(&mut rest))?.ok()
+}
+
+/// What of a seller's interim answers an agent may see.
+pub fn interim(heads: &[u8], hints: bool) -> Vec<u8> {
+    io::clean(heads, hints)
+}
+
+/// Whether a seller of HTTP/2 takes extended CONNECT, once its first frame is whole.
+pub fn takes_connect(seen: &[u8]) -> Option<bool> {
+    io::takes_connect(seen)
+}
+
+/// The status in a parent proxy's answer to CONNECT.
+pub fn parent_status(head: &[u8]) -> Option<u16> {
+    parent::status(head)
 }
 
 /// What comes out without waiting.

@@ -107,6 +107,11 @@ fn strip_ours(headers: &mut HeaderMap) {
     }
 }
 
+/// True for what no seller says to an agent: fields of one connection, ways around us, words in our name (S19).
+pub(super) fn is_private(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || [PROXY_STATUS, ALT_SVC].contains(name) || name.as_str().starts_with("tollpass-")
+}
+
 /// The lines of `Tollpass-Context` (M3.2).
 pub(super) type Said = Vec<HeaderValue>;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::exchange::Head;
+use super::strict::Names;
 use crate::payment::PurchaseId;
 
 /// Most answers kept; the oldest go first.
@@ -106,6 +107,7 @@ impl Kept {
         let _ = fs::remove_file(&path);
         let line_end = content.iter().position(|b| *b == b'\n')?;
         let stored: StoredHead = serde_json::from_slice(&content[..line_end]).ok()?;
+        let names = Names::of(stored.headers.iter().map(|(name, _)| name.as_bytes()));
         let mut headers = HeaderMap::new();
         for (name, value) in stored.headers {
             headers.append(name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(&value).ok()?);
@@ -113,7 +115,7 @@ impl Kept {
         if stored.vary != vary_hash(&headers, request) {
             return None;
         }
-        let head = Head { status: StatusCode::from_u16(stored.status).ok()?, headers };
+        let head = Head { status: StatusCode::from_u16(stored.status).ok()?, headers, names };
         Some((head, vec![Bytes::from(content).slice(line_end + 1..)]))
     }
 
@@ -131,7 +133,12 @@ impl Kept {
     }
 
     fn write(&self, id: &PurchaseId, head: &Head, chunks: &[Bytes], vary: [u8; 32]) -> io::Result<()> {
-        let headers = head.headers.iter().map(|(n, v)| (n.as_str().to_owned(), v.as_bytes().to_vec())).collect();
+        let mut next = 0;
+        let mut spelled = |name: &HeaderName| {
+            let spelled = head.names.as_ref().and_then(|names| names.spelled(name.as_str(), &mut next));
+            spelled.and_then(|s| std::str::from_utf8(s).ok()).unwrap_or(name.as_str()).to_owned()
+        };
+        let headers = head.headers.iter().map(|(n, v)| (spelled(n), v.as_bytes().to_vec())).collect();
         let stored = StoredHead { status: head.status.as_u16(), headers, vary };
         let temp = self.dir.join(format!(".{id}"));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
@@ -180,7 +187,7 @@ mod tests {
         let id = PurchaseId::from_bytes([3; 16]);
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static("text/plain"));
-        let head = Head { status: StatusCode::OK, headers };
+        let head = Head { status: StatusCode::OK, headers, names: Names::of([&b"Content-TYPE"[..]]) };
         Kept::open(dir.path().into())
             .unwrap()
             .put(id, head.clone(), vec![Bytes::from_static(b"a\nb"), Bytes::from_static(b"c")], &HeaderMap::new())
@@ -189,7 +196,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let again = Kept::open(dir.path().into()).unwrap();
         let (found, body) = again.take(&id, &HeaderMap::new()).unwrap();
-        assert_eq!((found.status, &found.headers), (head.status, &head.headers));
+        assert_eq!((found.status, &found.headers, &found.names), (head.status, &head.headers, &head.names));
         assert_eq!(body.concat(), b"a\nbc");
         assert!(again.take(&id, &HeaderMap::new()).is_none());
     }
@@ -203,7 +210,7 @@ mod tests {
         headers.insert("vary", HeaderValue::from_static("accept-encoding"));
         let mut gzip = HeaderMap::new();
         gzip.insert("accept-encoding", HeaderValue::from_static("gzip"));
-        kept.put(id, Head { status: StatusCode::OK, headers }, vec![Bytes::from_static(b"x")], &gzip).unwrap();
+        kept.put(id, Head { status: StatusCode::OK, headers, names: None }, vec![Bytes::from_static(b"x")], &gzip).unwrap();
         assert!(kept.take(&id, &HeaderMap::new()).is_none());
     }
 
@@ -214,7 +221,7 @@ mod tests {
         headers.insert("cache-control", HeaderValue::from_static("private, No-Store"));
         let kept = Kept::open(dir.path().into()).unwrap();
         let id = PurchaseId::from_bytes([4; 16]);
-        kept.put(id, Head { status: StatusCode::OK, headers }, vec![Bytes::from_static(b"x")], &HeaderMap::new()).unwrap();
+        kept.put(id, Head { status: StatusCode::OK, headers, names: None }, vec![Bytes::from_static(b"x")], &HeaderMap::new()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(kept.take(&id, &HeaderMap::new()).is_some());
     }

@@ -19,8 +19,10 @@ use super::body::{SellerBody, Timed};
 use super::error;
 use super::exchange::{Exchange, Failure, Head};
 use super::headers;
+use super::io::Manner;
 use super::paywall::{Challenged, read_challenge};
 use super::record;
+use super::strict::Names;
 use super::target::{Target, resolve_location};
 use super::till::Till;
 use super::upload::Upload;
@@ -39,6 +41,8 @@ pub(super) struct Again {
     pub(super) headers: HeaderMap,
     pub(super) body: Upload,
     pub(super) wanted: Wanted,
+    /// How the agent wrote the names.
+    pub(super) names: Option<Names>,
 }
 
 /// One challenged request with all that is needed to pay for it.
@@ -53,6 +57,9 @@ pub(super) struct Paid {
     /// When the challenge came.
     pub(super) started: Instant,
 }
+
+/// An answer, and how its names are written.
+type Sent = (Response<Incoming>, Option<Names>);
 
 /// An identical exchange that can no longer be read from its start ends within moments; this is how long to wait for it.
 const ATTACH_TRIES: usize = 100;
@@ -107,7 +114,7 @@ impl Paid {
             self.proxy.metrics.spend(&self.ask.agent, offer.asset.id.chain, &offer.asset.symbol, commitment.purchase().held);
         }
         match self.send(&mut commitment, credential).await {
-            Ok(response) => self.receive(commitment, &offer, again, unheard, response).await,
+            Ok((response, names)) => self.receive(commitment, &offer, (again, unheard), response, names).await,
             Err(reason) => {
                 commitment.outcome(Outcome::Open, None);
                 self.till.treasurer.failed(&self.ask);
@@ -121,7 +128,7 @@ impl Paid {
     }
 
     /// Sends once more, on a connection of its own, with the payment and without following redirects.
-    async fn send(&mut self, commitment: &mut Commitment, credential: (HeaderName, HeaderValue)) -> Result<Response<Incoming>, Reason> {
+    async fn send(&mut self, commitment: &mut Commitment, credential: (HeaderName, HeaderValue)) -> Result<Sent, Reason> {
         let mut sender = self.proxy.dialer.http(&self.target, self.request.wanted).await?;
         // It leaves with this request, so that its room is free again once it is written.
         let body = std::mem::take(&mut self.request.body);
@@ -133,15 +140,24 @@ impl Paid {
         request.headers_mut().insert(credential.0, credential.1);
         let mut request = Some(request);
         commitment.sent();
-        let answer = self.proxy.dialer.exchange(&mut sender, &self.target, &mut request, None, Instant::now());
+        // Interim answers to it are not passed on: whoever reads may be another request than the one that waits now.
+        let manner = Manner { names: self.request.names.take(), early: None };
+        let answer = self.proxy.dialer.exchange(&mut sender, &self.target, &mut request, None, Instant::now(), manner);
         let answer = crate::failpoint::after_start("first_byte_sent", answer).await;
-        answer.map_err(|error| match error {
+        answer.map(|answer| (answer, sender.names())).map_err(|error| match error {
             SendError::NotSent(_) => Reason::UpstreamClosed,
             SendError::Failed(reason) => reason,
         })
     }
 
-    async fn receive(&self, mut commitment: Commitment, offer: &Offer, again: bool, unheard: bool, mut response: Response<Incoming>) {
+    async fn receive(
+        &self,
+        mut commitment: Commitment,
+        offer: &Offer,
+        (again, unheard): (bool, bool),
+        mut response: Response<Incoming>,
+        names: Option<Names>,
+    ) {
         crate::failpoint!("headers_received");
         let receipt = protocol::receipt(offer.protocol, response.headers());
         let switched = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.extensions_mut().remove::<OnUpgrade>());
@@ -154,7 +170,7 @@ impl Paid {
         self.follow_location(&challenged.head, now);
         // Recorded before the agent sees a byte: after a crash the purchase is known to have been answered.
         commitment.outcome(outcome, receipt.and_then(|r| r.transaction));
-        let mut head = Head::from(&challenged.head);
+        let mut head = Head { names, ..Head::from(&challenged.head) };
         match switched {
             // Cleaned where the two ends are joined.
             Some(seller) => seller.into_iter().for_each(|seller| self.exchange.upgraded(seller)),

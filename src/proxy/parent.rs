@@ -104,7 +104,7 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// The status of an HTTP/1 answer.
-fn status(head: &[u8]) -> Option<u16> {
+pub(super) fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|b| *b == b'\r').next()?;
     let rest = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
     let digits = rest.get(..3).filter(|d| rest.get(3).is_none_or(|b| *b == b' ') && d.iter().all(u8::is_ascii_digit))?;

@@ -143,16 +143,23 @@ pub(super) async fn answer(
             discard(seller);
             response
         }
-        Err(Failure::Broken(reason)) => error::failure(reason),
-        Err(Failure::Refused(refusal)) => refused(proxy, caller, target, &refusal, seller),
+        Err(Failure::Broken(reason)) => ours(conn, error::failure(reason)),
+        Err(Failure::Refused(refusal)) => refused(conn, caller, target, &refusal, seller),
     }
 }
 
-fn refused(proxy: &Proxy, caller: &Caller, target: &Target, refusal: &Refusal, seller: Challenged) -> Response<AgentBody> {
+/// An answer that is not the seller's after all, so neither is the way its names are written.
+fn ours(conn: &Connection, answer: Response<AgentBody>) -> Response<AgentBody> {
+    conn.unflushed.wire.aside.spell(None);
+    answer
+}
+
+fn refused(conn: &Connection, caller: &Caller, target: &Target, refusal: &Refusal, seller: Challenged) -> Response<AgentBody> {
+    let proxy = &conn.proxy;
     match proxy.policy.load().refusal_body(&caller.agent) {
         RefusalBody::Problem => {
             discard(seller);
-            error::refusal(refusal, &target.host.to_string(), proxy.now())
+            ours(conn, error::refusal(refusal, &target.host.to_string(), proxy.now()))
         }
         RefusalBody::Seller => {
             let mut response = seller.untouched();
@@ -226,7 +233,8 @@ async fn pay(
     };
     let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);
     (ask.key, ask.likeness) = key.finish(&headers, &digest);
-    let again = Again { method: request.method, uri: request.uri, headers, body, wanted: request.wanted };
+    let names = conn.unflushed.wire.aside.asked();
+    let again = Again { method: request.method, uri: request.uri, headers, body, wanted: request.wanted, names };
     start(conn, ask, challenge, target.clone(), again, started).await
 }
 

@@ -1,10 +1,17 @@
 //! The form a request takes on one version of HTTP. Inside the proxy it is origin-form with one Host; either form can be made of
 //! the other, because a request that was never sent may go out on a connection of another version.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, TRANSFER_ENCODING};
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING,
+    UPGRADE,
+};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Body;
+use hyper::ext::Protocol;
 
 use super::target::Target;
 
@@ -29,9 +36,10 @@ pub(super) fn announce_body<B: Body>(request: &mut Request<B>) {
     }
 }
 
-/// Scheme, authority and path apart, no Host, no Connection (RFC 9113 §8.2.2, §8.3.1).
-pub(super) fn for_http2<B>(request: &mut Request<B>, target: &Target) {
+/// Scheme, authority and path apart, no Host, no Connection (RFC 9113 §8.2.2, §8.3.1). An upgrade becomes extended CONNECT.
+pub(super) fn for_http2<B>(request: &mut Request<B>, target: &Target) -> Option<Box<Switch>> {
     *request.version_mut() = Version::HTTP_2;
+    let switch = Switch::of(request);
     for name in [HOST, CONNECTION] {
         request.headers_mut().remove(name);
     }
@@ -42,6 +50,43 @@ pub(super) fn for_http2<B>(request: &mut Request<B>, target: &Target) {
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
+    switch
+}
+
+/// An upgrade that was asked for by extended CONNECT (RFC 8441 §5): the answer gets the form that HTTP/1 has for it.
+pub(super) struct Switch {
+    protocol: HeaderValue,
+    accept: Option<HeaderValue>,
+}
+
+impl Switch {
+    fn of<B>(request: &mut Request<B>) -> Option<Box<Self>> {
+        let protocol = request.headers_mut().remove(UPGRADE)?;
+        request.extensions_mut().insert(Protocol::from(protocol.to_str().ok()?));
+        *request.method_mut() = Method::CONNECT;
+        // Over HTTP/2 nobody has to show that he reads what he answers.
+        let accept = request.headers_mut().remove(SEC_WEBSOCKET_KEY).and_then(|key| accept(&key));
+        Some(Box::new(Self { protocol, accept }))
+    }
+
+    /// A yes as a 101.
+    pub(super) fn agreed<B>(self, mut answer: Response<B>) -> Response<B> {
+        if answer.status().is_success() {
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = answer.headers_mut();
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, self.protocol);
+            self.accept.map(|accept| headers.insert(SEC_WEBSOCKET_ACCEPT, accept));
+        }
+        answer
+    }
+}
+
+/// What an HTTP/1 server answers to the key of a WebSocket handshake (RFC 6455 §4.2.2).
+fn accept(key: &HeaderValue) -> Option<HeaderValue> {
+    let text = [key.as_bytes(), b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &text);
+    HeaderValue::try_from(BASE64_STANDARD.encode(hash)).ok()
 }
 
 /// HTTP/2 lets a client split Cookie into fields; everything else knows one (RFC 9113 §8.2.3).

@@ -79,15 +79,20 @@ pub(super) enum SellerStream {
     Tls(Box<client::TlsStream<TcpStream>>),
     /// After an upgrade: the connection, and what was read of it too early.
     Rest(Bytes, Box<Self>),
+    /// One stream of an HTTP/2 connection.
+    Inner(Box<TokioIo<Upgraded>>),
 }
 
 impl SellerStream {
     /// What HTTP left behind after an upgrade.
-    pub(super) fn upgraded(upgraded: Upgraded) -> Option<Self> {
-        let parts = upgraded.downcast::<TokioIo<SellerIo<Self>>>().ok()?;
+    pub(super) fn upgraded(upgraded: Upgraded) -> Self {
+        let parts = match upgraded.downcast::<TokioIo<SellerIo<Self>>>() {
+            Ok(parts) => parts,
+            Err(other) => return Self::Inner(Box::new(TokioIo::new(other))),
+        };
         let (stream, held) = parts.io.into_inner().into_inner();
         let first: Bytes = [&parts.read_buf[..], &held].concat().into();
-        Some(if first.is_empty() { stream } else { Self::Rest(first, Box::new(stream)) })
+        if first.is_empty() { stream } else { Self::Rest(first, Box::new(stream)) }
     }
 }
 
@@ -110,6 +115,7 @@ impl AsyncRead for SellerStream {
         match &mut *self {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Self::Tls(s) => Pin::new(&mut **s).poll_read(cx, buf),
+            Self::Inner(s) => Pin::new(&mut **s).poll_read(cx, buf),
             Self::Rest(first, s) if first.is_empty() => Pin::new(&mut **s).poll_read(cx, buf),
             Self::Rest(first, _) => {
                 give(first, buf);
@@ -165,5 +171,6 @@ write_through!(AgentStream, |this| &mut this.kind, {
 write_through!(SellerStream, |this| this, {
     Self::Tcp(s) => s,
     Self::Tls(s) => &mut **s,
-    Self::Rest(_, s) => &mut **s
+    Self::Rest(_, s) => &mut **s,
+    Self::Inner(s) => &mut **s
 });

@@ -8,7 +8,9 @@
 
 mod chunked;
 mod head;
+mod names;
 mod screen;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +18,9 @@ use std::{fmt, io};
 
 use chunked::{Chunked, Piece};
 use head::{Body, Head, Line};
+use names::Note;
 
+pub use names::Names;
 pub use screen::Screen;
 
 /// Fields of a head or a trailer part. hyper takes no more.
@@ -24,6 +28,9 @@ const MAX_FIELDS: u16 = 100;
 
 /// Interim answers before the final one.
 const MAX_INTERIM: u8 = 32;
+
+/// Bytes of interim answers that are kept to be passed on, until somebody takes them.
+pub(super) const MAX_EARLY: usize = 16 * 1024;
 
 /// What is wrong with the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,22 +113,39 @@ pub struct Scanner {
     interim: u8,
     /// The request asks for a tunnel or another protocol behind it.
     switches: bool,
+    note: Note,
+    /// What is to be told of the heads that passed.
+    told: Told,
+}
+
+/// What the heads that passed said beside their messages.
+#[derive(Debug, Default)]
+struct Told {
+    /// How the names of each were written: of every request, of every final answer.
+    names: Vec<Option<Names>>,
+    /// Interim answers, whole and one behind the other.
+    early: Vec<u8>,
 }
 
 impl Scanner {
+    fn new(state: State, asked: Option<Asked>, limit: usize) -> Self {
+        let (head, note, told) = Default::default();
+        Self { state, asked, head, limit, heads: 0, interim: 0, switches: false, note, told }
+    }
+
     /// For requests.
     pub fn requests(limit: usize) -> Self {
-        Self { state: State::Head, asked: None, head: Head::default(), limit, heads: 0, interim: 0, switches: false }
+        Self::new(State::Head, None, limit)
     }
 
     /// For answers, none of which is expected yet.
     pub fn answers(limit: usize) -> Self {
-        Self { state: State::Idle, asked: Some(Asked::Plain), head: Head::default(), limit, heads: 0, interim: 0, switches: false }
+        Self::new(State::Idle, Some(Asked::Plain), limit)
     }
 
     /// For bytes that are not HTTP/1.
     pub(super) fn open() -> Self {
-        Self { state: State::Open, asked: None, head: Head::default(), limit: 0, heads: 0, interim: 0, switches: false }
+        Self::new(State::Open, None, 0)
     }
 
     /// A request was sent: its answer may come.
@@ -201,7 +225,7 @@ impl Scanner {
     /// The length of the head if it is complete, else 0.
     fn read_head(&mut self, data: &[u8]) -> Result<usize, Fault> {
         loop {
-            match self.head.line(data, self.limit, self.asked.is_some())? {
+            match self.head.line(data, self.limit, self.asked.is_some(), &mut self.note)? {
                 Line::Incomplete => return Ok(0),
                 Line::More => {}
                 Line::End => break,
@@ -214,6 +238,11 @@ impl Scanner {
         };
         self.heads = self.heads.wrapping_add(1);
         self.switches = head.switches;
+        if body != Body::Interim {
+            self.told.names.push(self.note.finish());
+        } else if head.is_early() && self.told.early.len() + head.len() <= MAX_EARLY {
+            self.told.early.extend_from_slice(&data[..head.len()]);
+        }
         match body {
             Body::None | Body::Length(0) => self.end(),
             Body::Length(n) => self.state = State::Length(n),

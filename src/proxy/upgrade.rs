@@ -1,5 +1,6 @@
 //! Connections that become something else after one request: WebSocket and its like (RFC 9110 §7.8), and the same over HTTP/2 by
-//! extended CONNECT (RFC 8441). Towards the seller it is always an HTTP/1.1 upgrade, on a connection of its own.
+//! extended CONNECT (RFC 8441). Towards the seller it is an HTTP/1.1 upgrade, on a connection of its own; where the seller speaks
+//! HTTP/2 only, `shape` makes it an extended CONNECT and its yes a 101.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -78,9 +79,7 @@ pub(super) fn finish(
     tokio::spawn(async move {
         let _places = places;
         let (Ok(agent), Ok(seller)) = tokio::join!(agent, seller) else { return };
-        if let Some(seller) = SellerStream::upgraded(seller) {
-            relay_streams(AgentStream::upgraded(agent), seller).await;
-        }
+        relay_streams(AgentStream::upgraded(agent), SellerStream::upgraded(seller)).await;
     });
     response
 }

@@ -18,10 +18,10 @@ use tokio_rustls::TlsConnector;
 
 use super::body::{Progress, SellerBody};
 use super::dial::Dial;
-use super::io::{Ask, SellerIo};
+use super::io::{Ask, Manner, SellerIo, Settings};
 use super::shape;
 use super::stream::SellerStream;
-use super::strict::Fault;
+use super::strict::{Fault, Names};
 use super::target::Target;
 use super::tls;
 use crate::payment::Reason;
@@ -55,10 +55,19 @@ pub(super) struct Configs {
 pub(super) enum Wanted {
     /// One exchange at a time.
     Http1,
+    /// The same, to go on with another protocol; extended CONNECT where the seller speaks HTTP/2 only.
+    Upgrade,
     /// HTTP/2 if the seller's TLS offers it.
     Negotiated,
     /// HTTP/2 in the clear too: the agent knew that the seller speaks it (RFC 9113 §3.3).
     Known,
+}
+
+impl Wanted {
+    /// A connection that carries one exchange at a time.
+    pub(super) const fn is_single(self) -> bool {
+        matches!(self, Self::Http1 | Self::Upgrade)
+    }
 }
 
 /// A ready connection to one seller.
@@ -92,6 +101,14 @@ impl Sender {
         }
     }
 
+    /// How the names of the last answer were written; `None` on HTTP/2.
+    pub(super) fn names(&self) -> Option<Names> {
+        match self {
+            Self::Http1(single) => single.ask.answered(),
+            Self::Http2(_) => None,
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         match self {
             Self::Http1(single) => single.sender.is_closed() || single.ask.is_broken(),
@@ -107,15 +124,18 @@ impl Dialer {
             return match wanted {
                 // A parent proxy reads HTTP/1; HTTP/2 in the clear needs a tunnel through it.
                 Wanted::Known => self.http2(SellerStream::Tcp(self.net.tcp(&target.host, target.port).await?)).await,
-                Wanted::Http1 | Wanted::Negotiated => self.http1(SellerStream::Tcp(self.net.plain(&target.host, target.port).await?)).await,
+                Wanted::Http1 | Wanted::Upgrade | Wanted::Negotiated => {
+                    self.http1(SellerStream::Tcp(self.net.plain(&target.host, target.port).await?)).await
+                }
             };
         }
-        let first = if wanted == Wanted::Http1 { &self.tls.http1 } else { &self.tls.both };
+        let first = if wanted.is_single() { &self.tls.http1 } else { &self.tls.both };
         match self.secure(target, first).await {
             Ok((stream, true)) => self.http2(stream).await,
             Ok((stream, false)) => self.http1(stream).await,
             // A seller that speaks HTTP/2 only says so in an alert (RFC 7301 §3.2).
-            Err(TlsFailure::NoCommonProtocol) if wanted == Wanted::Http1 => match self.secure(target, &self.tls.both).await {
+            Err(TlsFailure::NoCommonProtocol) if wanted.is_single() => match self.secure(target, &self.tls.both).await {
+                Ok((stream, true)) if wanted == Wanted::Upgrade => self.extended(stream).await,
                 Ok((stream, true)) => self.http2(stream).await,
                 Ok((stream, false)) => self.http1(stream).await,
                 Err(failure) => Err(failure.reason()),
@@ -160,7 +180,23 @@ impl Dialer {
         Ok(Sender::Http1(Single { sender, ask, patience: Box::pin(tokio::time::sleep(self.first_byte)) }))
     }
 
+    /// HTTP/2 with a seller that takes extended CONNECT: only who has said so may be asked (RFC 8441 §3).
+    async fn extended(&self, stream: SellerStream) -> Result<Sender, Reason> {
+        let (settings, told) = Settings::new();
+        let sender = self.many(SellerIo::new(stream).settings(settings)).await?;
+        match tokio::time::timeout(self.connect, told).await {
+            Ok(Ok(true)) => Ok(sender),
+            Ok(Ok(false)) => Err(Reason::UpstreamProtocol),
+            Ok(Err(_)) => Err(Reason::UpstreamClosed),
+            Err(_) => Err(Reason::ConnectTimeout),
+        }
+    }
+
     async fn http2(&self, stream: SellerStream) -> Result<Sender, Reason> {
+        self.many(SellerIo::new(stream)).await
+    }
+
+    async fn many(&self, io: SellerIo<SellerStream>) -> Result<Sender, Reason> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -169,8 +205,7 @@ impl Dialer {
             // A challenge of 20 kB in a header is more than the library's 16 KiB.
             .max_header_list_size(u32::try_from(self.header).unwrap_or(u32::MAX))
             .keep_alive_interval(KEEP_ALIVE);
-        let io = TokioIo::new(SellerIo::new(stream));
-        let (sender, connection) = builder.handshake(io).await.map_err(|_| Reason::UpstreamClosed)?;
+        let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|_| Reason::UpstreamClosed)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "upstream connection ended");
@@ -188,6 +223,7 @@ impl Dialer {
         request: &mut Option<Request<SellerBody>>,
         progress: Option<&Progress>,
         sent: Instant,
+        manner: Manner,
     ) -> Result<Response<Incoming>, SendError> {
         let deadline = (sent + self.first_byte).into();
         let Some(mut request) = request.take() else { return Err(SendError::Failed(Reason::UpstreamClosed)) };
@@ -199,7 +235,7 @@ impl Dialer {
                     parent.address(&mut request, target);
                 }
                 shape::announce_body(&mut request);
-                if !ask.expect(&request) {
+                if !ask.expect(&request, manner) {
                     return Err(SendError::NotSent(Box::new(request)));
                 }
                 patience.as_mut().reset(deadline);
@@ -213,10 +249,14 @@ impl Dialer {
                 }
             }
             Sender::Http2(sender) => {
-                shape::for_http2(&mut request, target);
+                let switch = shape::for_http2(&mut request, target);
                 // Boxed: a request of HTTP/1 is not to keep the room of one of HTTP/2.
                 let mut sending = Box::pin(sender.try_send_request(request));
-                self.wait(sending.as_mut(), Box::pin(tokio::time::sleep_until(deadline)).as_mut(), progress).await
+                let answer = self.wait(sending.as_mut(), Box::pin(tokio::time::sleep_until(deadline)).as_mut(), progress).await;
+                match switch {
+                    None => answer,
+                    Some(switch) => answer.map(|answer| switch.agreed(answer)),
+                }
             }
         }
     }

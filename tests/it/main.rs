@@ -28,10 +28,14 @@ mod fuzzed;
 #[cfg(feature = "failpoints")]
 mod grants;
 mod handover;
+mod handover_ways;
 mod harness;
+mod head_case;
 mod hostile;
 mod http2;
 mod http2_corpus;
+mod http2_only;
+mod interim;
 mod layering;
 mod limits;
 mod money;

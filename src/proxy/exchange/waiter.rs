@@ -50,6 +50,7 @@ impl Waiting {
                 }
                 Ok(Ok(head)) => {
                     self.exchange = None;
+                    unflushed.wire.aside.spell(head.names.clone());
                     let left = announced(&head);
                     let mut response = Response::new(PaidBody { exchange, unflushed: unflushed.clone(), done: left == Some(0), left });
                     *response.status_mut() = head.status;

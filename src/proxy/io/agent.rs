@@ -12,6 +12,8 @@ use tokio::time::Sleep;
 
 use super::super::exchange::Exchange;
 use super::super::strict::{Fault, Scanner, Screen};
+use super::aside::Aside;
+use super::pen::Pen;
 use crate::payment::Reason;
 
 /// What hyper gets in place of a message that is refused, so that our answer comes in its turn, and is the last.
@@ -70,13 +72,21 @@ pub(in super::super) struct Wire {
     /// The last request whose answer is known, and whether it opened a tunnel.
     answered: AtomicU32,
     tunnel: AtomicBool,
+    /// How names are written, and interim answers.
+    pub(in super::super) aside: Aside,
 }
 
 impl Wire {
     /// A request came out of hyper. Some: it is, or its body is already known to be, not to be served.
     pub(in super::super) fn begin(&self) -> Option<Reason> {
-        self.served.fetch_add(1, Ordering::Relaxed);
+        let before = self.served.fetch_add(1, Ordering::Relaxed);
+        self.aside.begin(before.wrapping_add(1));
         self.refusal()
+    }
+
+    /// The request that is being answered, by count.
+    pub(in super::super) fn serving(&self) -> u32 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// Why the request that is being served is refused, which its body may be later than its head.
@@ -92,6 +102,7 @@ impl Wire {
     pub(in super::super) fn answered(&self, tunnel: bool) {
         self.tunnel.store(tunnel, Ordering::Relaxed);
         self.answered.store(self.served.load(Ordering::Relaxed), Ordering::Release);
+        self.aside.answered();
     }
 
     fn refuse(&self, request: u32, fault: Fault) {
@@ -110,6 +121,9 @@ pub(in super::super) struct AgentIo<T> {
     inner: T,
     flushes: Flushes,
     screen: Screen,
+    pen: Pen,
+    /// Whoever has an interim answer knows whom to wake.
+    heard: bool,
     end: End,
 }
 
@@ -139,12 +153,13 @@ enum Decided {
 impl<T> AgentIo<T> {
     /// Lets every byte pass.
     pub(in super::super) fn new(inner: T, unflushed: Arc<Unflushed>) -> Self {
-        Self { inner, flushes: Flushes(unflushed), screen: Screen::open(), end: End::No }
+        Self { inner, flushes: Flushes(unflushed), screen: Screen::open(), pen: Pen::new(), heard: false, end: End::No }
     }
 
     /// Lets only HTTP/1 pass that any two readers divide in the same way. `header`: longest head.
     pub(in super::super) fn http1(mut self, header: usize) -> Self {
         self.screen = Screen::new(Scanner::requests(header));
+        self.flushes.0.wire.aside.begins();
         self
     }
 
@@ -163,13 +178,20 @@ impl<T> AgentIo<T> {
             None => Some(Decided::Before),
             Some(tunnel) => {
                 self.screen.decide(tunnel);
-                self.note_fault();
+                self.note();
                 Some(Decided::Now)
             }
         }
     }
 
-    fn note_fault(&mut self) {
+    /// Tells those who answer what passed, and what did not.
+    fn note(&mut self) {
+        let mut names = self.screen.names().peekable();
+        if names.peek().is_some() {
+            self.flushes.0.wire.aside.passed(names);
+        } else {
+            drop(names);
+        }
         let Some(fault) = self.screen.found() else { return };
         let wire = &self.flushes.0.wire;
         if self.screen.fault_in_head() {
@@ -232,6 +254,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for AgentIo<T> {
         if me.screen.is_open() {
             return Pin::new(&mut me.inner).poll_read(cx, buf);
         }
+        if !me.heard {
+            me.heard = true;
+            me.flushes.0.wire.aside.wakes(cx.waker());
+        }
         loop {
             if me.screen.give(buf) {
                 return Poll::Ready(Ok(()));
@@ -253,7 +279,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for AgentIo<T> {
                 return Poll::Ready(Ok(()));
             }
             me.screen.admit(buf, before);
-            me.note_fault();
+            me.note();
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -262,11 +288,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for AgentIo<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AgentIo<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = &mut *self;
+        me.pen.is_out();
+        ready!(me.pen.write_first(&mut me.inner, cx))?;
+        if let Some(early) = me.flushes.0.wire.aside.early(true) {
+            me.pen.put_first(early);
+            ready!(me.pen.write_first(&mut me.inner, cx))?;
+        }
         if self.screen.is_undecided() && self.screen.holds() && self.flushes.0.wire.tunnel(self.screen.heads()).is_some() {
             // Reading stopped without anybody to wake it: the answer that it waited for is this one.
             cx.waker().wake_by_ref();
@@ -292,6 +325,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AgentIo<T> {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let me = &mut *self;
+        let aside = &me.flushes.0.wire.aside;
+        if me.pen.is_clean()
+            && !me.pen.holds_first()
+            && let Some(early) = aside.early(false)
+        {
+            me.pen.put_first(early);
+        }
+        me.pen.write(&mut me.inner, cx, bufs, || aside.names())
     }
 }

@@ -2,15 +2,18 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::header::UPGRADE;
 use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::strict::{Asked, Fault, Scanner, Screen};
+use super::super::strict::{Asked, Fault, Names, Scanner, Screen};
+use super::aside::{Early, Manner};
+use super::pen::Pen;
+use super::settings::Settings;
 
 /// What those who send requests and the stream of an HTTP/1 connection tell each other.
 #[derive(Default)]
@@ -18,11 +21,30 @@ pub(in super::super) struct Ask {
     /// 0: nothing was asked.
     next: AtomicU8,
     broken: AtomicBool,
+    /// There are names for the head that goes out next.
+    spelled: AtomicBool,
+    told: Mutex<Told>,
+}
+
+/// What goes beside the messages.
+#[derive(Default)]
+struct Told {
+    request: Option<Names>,
+    answer: Option<Names>,
+    early: Option<Early>,
 }
 
 impl Ask {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A request is about to be sent. False: the connection must not be used any more.
-    pub(in super::super) fn expect<B>(&self, request: &Request<B>) -> bool {
+    pub(in super::super) fn expect<B>(&self, request: &Request<B>, manner: Manner) -> bool {
+        let names = manner.names.filter(Names::has_capitals);
+        let spelled = names.is_some();
+        *self.told() = Told { request: names, answer: None, early: manner.early };
+        self.spelled.store(spelled, Ordering::Release);
         let asked = match *request.method() {
             Method::HEAD => 2,
             _ if request.headers().contains_key(UPGRADE) => 3,
@@ -35,6 +57,35 @@ impl Ask {
     /// True if the seller sent something that must not be taken for an answer.
     pub(in super::super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+
+    /// How the names of the answer's head are written.
+    pub(in super::super) fn answered(&self) -> Option<Names> {
+        self.told().answer.take()
+    }
+
+    /// For the head that goes out now.
+    fn names(&self) -> Option<Names> {
+        if self.spelled.load(Ordering::Acquire) {
+            self.spelled.store(false, Ordering::Relaxed);
+            return self.told().request.take();
+        }
+        None
+    }
+
+    /// Tells what passed beside the messages.
+    fn passed(&self, screen: &mut Screen) {
+        if let Some(early) = screen.early() {
+            // Told outside of the lock: whoever hears it has one of its own.
+            let listener = self.told().early.clone();
+            if let Some(listener) = listener {
+                listener.tell(&early);
+            }
+        }
+        if let Some(names) = screen.names().next_back() {
+            let mut told = self.told();
+            (told.answer, told.early) = (names, None);
+        }
     }
 
     fn take(&self) -> Option<Asked> {
@@ -56,18 +107,27 @@ pub(in super::super) struct SellerIo<T> {
     inner: T,
     write_failed: bool,
     screen: Screen,
+    pen: Pen,
     ask: Arc<Ask>,
+    /// Until it is known what a seller of HTTP/2 can do.
+    settings: Option<Box<Settings>>,
 }
 
 impl<T> SellerIo<T> {
     /// Lets every byte pass.
     pub(in super::super) fn new(inner: T) -> Self {
-        Self { inner, write_failed: false, screen: Screen::open(), ask: Arc::default() }
+        Self { inner, write_failed: false, screen: Screen::open(), pen: Pen::new(), ask: Arc::default(), settings: None }
+    }
+
+    /// Looks at what a seller of HTTP/2 says first.
+    pub(in super::super) fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(Box::new(settings));
+        self
     }
 
     /// Lets only answers pass that were asked for and that any two readers divide in the same way. `header`: longest head.
     pub(in super::super) fn http1(inner: T, ask: Arc<Ask>, header: usize) -> Self {
-        Self { inner, write_failed: false, screen: Screen::new(Scanner::answers(header)), ask }
+        Self { inner, write_failed: false, screen: Screen::new(Scanner::answers(header)), pen: Pen::new(), ask, settings: None }
     }
 
     /// The stream itself, after HTTP is over, and what was read of it too early.
@@ -95,7 +155,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for SellerIo<T> {
                 return Poll::Ready(Ok(()));
             }
             match me.screen.found() {
-                None if me.screen.is_open() => return Pin::new(&mut me.inner).poll_read(cx, buf),
+                None if me.screen.is_open() => {
+                    let before = buf.filled().len();
+                    ready!(Pin::new(&mut me.inner).poll_read(cx, buf))?;
+                    me.settings.take_if(|settings| settings.is_told(&buf.filled()[before..]));
+                    return Poll::Ready(Ok(()));
+                }
                 None => {}
                 // As if the seller had closed: whoever comes next has not been answered, and may go elsewhere.
                 Some(Fault::Unasked) => return Poll::Ready(Ok(())),
@@ -112,6 +177,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for SellerIo<T> {
                 me.screen.expect(asked);
             }
             me.screen.admit(buf, before);
+            me.ask.passed(&mut me.screen);
             if let Some(fault) = me.screen.found() {
                 tracing::debug!(%fault, "a seller's connection was given up");
                 me.ask.broken.store(true, Ordering::Release);
@@ -124,18 +190,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for SellerIo<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for SellerIo<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.write_failed {
-            return Poll::Pending;
-        }
-        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.held_back(result)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.write_failed {
             return Poll::Pending;
         }
+        self.pen.is_out();
         let result = Pin::new(&mut self.inner).poll_flush(cx);
         self.held_back(result)
     }
@@ -155,7 +218,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for SellerIo<T> {
         if self.write_failed {
             return Poll::Pending;
         }
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.held_back(result)
+        let me = &mut *self;
+        let ask = &me.ask;
+        let result = me.pen.write(&mut me.inner, cx, bufs, || ask.names());
+        me.held_back(result)
     }
 }

@@ -2,7 +2,12 @@
 
 use memchr::memchr;
 
+use super::names::Note;
+use super::target::is_target;
 use super::{Asked, Fault, MAX_FIELDS};
+
+/// Bytes of a request target. The library takes no longer ones, and refuses them without a word of ours.
+const MAX_TARGET: usize = u16::MAX as usize - 1;
 
 /// What a look for the next line found.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +59,7 @@ impl Head {
     }
 
     /// Takes the next line of `data`, which begins where the head does.
-    pub(super) fn line(&mut self, data: &[u8], limit: usize, answer: bool) -> Result<Line, Fault> {
+    pub(super) fn line(&mut self, data: &[u8], limit: usize, answer: bool, names: &mut Note) -> Result<Line, Fault> {
         if self.lines == 0 && data.get(self.at).is_some_and(|b| !may_begin(*b, answer)) {
             // TLS on the wrong port, or an answer out of a body: never mind where its lines end.
             return Err(Fault::Malformed);
@@ -75,9 +80,11 @@ impl Head {
             (true, 0) if answer || self.skipped => return Err(Fault::Malformed),
             (true, 0) => self.skipped = true,
             (true, _) => return Ok(Line::End),
-            (false, 0) if answer => self.status_line(line)?,
-            (false, 0) => self.request_line(line)?,
-            (false, _) => self.field(line)?,
+            (false, 0) => {
+                names.begin();
+                if answer { self.status_line(line)? } else { self.request_line(line)? }
+            }
+            (false, _) => self.field(line, names)?,
         }
         Ok(Line::More)
     }
@@ -94,11 +101,16 @@ impl Head {
             }
             (None, None) => return Err(Fault::Malformed),
         };
-        let blank = target.iter().any(|b| matches!(b, b' ' | b'\t'));
-        if !is_token(method) || target.is_empty() || blank || !is_text(target) || std::str::from_utf8(target).is_err() {
+        if !is_token(method) {
             return Err(Fault::Malformed);
         }
         self.connect = method == b"CONNECT";
+        if target.len() > MAX_TARGET {
+            return Err(Fault::HeadTooLarge);
+        }
+        if !is_target(target) {
+            return Err(Fault::Malformed);
+        }
         Ok(())
     }
 
@@ -119,7 +131,7 @@ impl Head {
         Ok(())
     }
 
-    fn field(&mut self, line: &[u8]) -> Result<(), Fault> {
+    fn field(&mut self, line: &[u8], names: &mut Note) -> Result<(), Fault> {
         self.lines += 1;
         if self.lines > MAX_FIELDS + 1 {
             return Err(Fault::HeadTooLarge);
@@ -127,7 +139,13 @@ impl Head {
         // A blank first (a folded line, or a field behind nothing), last, or instead of a name: none is a token.
         let colon = memchr(b':', line).ok_or(Fault::Malformed)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
-        if !is_token(name) || !is_text(value) {
+        if !names.follows(name) {
+            if !is_token(name) {
+                return Err(Fault::Malformed);
+            }
+            names.add(name);
+        }
+        if !is_text(value) {
             return Err(Fault::Malformed);
         }
         match name.len() {
@@ -166,6 +184,11 @@ impl Head {
             Some(n) => Body::Length(n),
             None => Body::None,
         })
+    }
+
+    /// True for an interim answer that says something: 100 only lets a body go on, which was not waited for.
+    pub(super) const fn is_early(&self) -> bool {
+        matches!(self.status, 102..=199) && !self.http10
     }
 
     /// What follows an answer's head.

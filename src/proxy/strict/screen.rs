@@ -2,7 +2,7 @@
 
 use tokio::io::ReadBuf;
 
-use super::{Asked, Fault, Scanner};
+use super::{Asked, Fault, Names, Scanner};
 
 /// Holds no memory while nothing waits.
 #[derive(Debug)]
@@ -83,6 +83,17 @@ impl Screen {
     /// Complete heads so far.
     pub const fn heads(&self) -> u32 {
         self.scanner.heads()
+    }
+
+    /// How the names of the heads that passed since the last call were written: of each request, of each final answer.
+    pub fn names(&mut self) -> std::vec::Drain<'_, Option<Names>> {
+        self.scanner.told.names.drain(..)
+    }
+
+    /// The interim answers that passed since the last call, as they came.
+    pub fn early(&mut self) -> Option<Vec<u8>> {
+        let early = &mut self.scanner.told.early;
+        (!early.is_empty()).then(|| std::mem::take(early))
     }
 
     /// True if something waits.

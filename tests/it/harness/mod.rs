@@ -21,7 +21,7 @@ pub(crate) use http2::{Agent2, Message, Seen2, Seller2, agreed, get};
 pub(crate) use program::{Program, Setup, payer};
 pub(crate) use seller::{Call, Next, Seller, seller_text};
 pub(crate) use tls::TestCa;
-pub(crate) use wire::{Wire, free_port, sha256};
+pub(crate) use wire::{Head, Wire, free_port, sha256};
 #[cfg(feature = "failpoints")]
 pub(crate) use x402::worth;
 pub(crate) use x402::{Act, Plan, Receipt, Terms, TransferWithAuthorization, Visit, X402, challenge, present, shop};
