@@ -240,8 +240,6 @@ impl Scanner {
         self.switches = head.switches;
         if body != Body::Interim {
             self.told.names.push(self.note.finish());
-        } else if head.is_early() && self.told.early.len() + head.len() <= MAX_EARLY {
-            self.told.early.extend_from_slice(&data[..head.len()]);
         }
         match body {
             Body::None | Body::Length(0) => self.end(),
@@ -249,7 +247,12 @@ impl Scanner {
             Body::Chunked => self.state = State::Chunked(Chunked::default()),
             Body::Rest => self.state = State::Rest,
             Body::Interim if self.interim == MAX_INTERIM => return Err(Fault::Malformed),
-            Body::Interim => self.interim += 1,
+            Body::Interim => {
+                self.interim += 1;
+                if head.is_early() && self.told.early.len() + head.len() <= MAX_EARLY {
+                    self.told.early.extend_from_slice(&data[..head.len()]);
+                }
+            }
             Body::Switched => self.state = State::Open,
         }
         Ok(head.len())

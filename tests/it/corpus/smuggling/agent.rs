@@ -77,6 +77,11 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("9112 §3 no version", "GET {U}/\r\n\r\n"),
     ("9112 §3 no target", "GET HTTP/1.1\r\nHost: {A}\r\n\r\n"),
     ("9112 §3 two blanks", "GET  {U}/ HTTP/1.1\r\nHost: {A}\r\n\r\n"),
+    // What the HTTP library would refuse by itself, without a word of ours.
+    ("3986 §2 a target that is no URI", "GET {U}/a<b> HTTP/1.1\r\nHost: {A}\r\n\r\n"),
+    ("3986 §2 a grave accent in the target", "GET {U}/a`b HTTP/1.1\r\nHost: {A}\r\n\r\n"),
+    ("3986 §3.2 a target with two ports", "GET http://{A}:80/a HTTP/1.1\r\nHost: {A}\r\n\r\n"),
+    ("3986 §3.2 a target without a host", "GET http:///a HTTP/1.1\r\nHost: {A}\r\n\r\n"),
     ("9112 §3 a blank in the target", "GET {U}/a b HTTP/1.1\r\nHost: {A}\r\n\r\n"),
     ("9112 §3 a tab for a blank", "GET\t{U}/ HTTP/1.1\r\nHost: {A}\r\n\r\n"),
     ("9112 §3 a blank behind the version", "GET {U}/ HTTP/1.1 \r\nHost: {A}\r\n\r\n"),
