@@ -34,7 +34,7 @@ use crate::config::{Config, Drain, Listen};
 use crate::metrics::Metrics;
 use crate::proxy::server::{self, Entrance, Patience, Way};
 use crate::proxy::{Parts, Phase, Proxy, Trust};
-use crate::reload::{self, Reloader};
+use crate::reload::{self, Reloader, Signing};
 use crate::state;
 use crate::stops::Stops;
 use crate::treasurer::Sessions;
@@ -44,6 +44,7 @@ use cashier::{Cashier, Epochs, open_ledger};
 use doors::{Door, Offered};
 use handover::{Ear, Taking};
 use sessions::SessionDesk;
+pub(crate) use stops::in_flight_of;
 
 /// How to serve, beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,7 +127,8 @@ impl App {
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = Epochs::default();
         let told = epochs.clone();
-        let policy = hot.policy(&config.policy, &metrics, move |policy| told.loaded(policy))?;
+        let policy =
+            hot.policy(&config.policy, Signing::new(&config.policy_keys, &config.private()), &metrics, move |policy| told.loaded(policy))?;
         let draft = config.policy_shadow.as_deref().map(|path| hot.shadow(path, &metrics));
         let tokens = config.agents.tokens.as_deref().map(|path| hot.tokens(path)).transpose()?;
         let operators = config.admin.tokens.as_deref().map(|path| hot.operators(path)).transpose()?;

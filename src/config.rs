@@ -26,7 +26,7 @@ pub use value::{Cidr, Origin, Secret};
 use crate::custody::Unseal;
 use crate::mpc::{Fingerprint, WalletId};
 use crate::payment::AgentId;
-use crate::policy::Host;
+use crate::policy::{Host, PolicyKey};
 
 /// The whole start-up configuration.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// The policy file, or a folder of them.
     pub policy: PathBuf,
+    /// Who may loosen the policy; empty: nothing has to be signed.
+    pub policy_keys: Vec<PolicyKey>,
     /// Which tunnels are opened, and whom to trust upstream.
     pub tls: TlsConfig,
     /// Who may call.

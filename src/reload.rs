@@ -5,6 +5,7 @@
 //! through its path and hashed. A slow poll covers file systems without events; [`Reloader::poke`] is for SIGHUP.
 //! One thread and one watcher serve all hot files of the process.
 
+mod signed;
 mod source;
 mod watch;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+pub use signed::{Signing, beside};
 use source::{Hot, Recheck};
 pub use source::{LoadError, is_cases, read_policy_sources};
 use watch::Watch;
@@ -59,6 +61,14 @@ impl Default for Timing {
 /// Content to value; the number counts the values of this process, from 1. Errors are complete lines with file, line, column.
 pub type Parse<T> = Box<dyn Fn(&[Source], u64) -> Result<T, Vec<String>> + Send>;
 
+/// A last look at what was parsed, with the files beside it: for signatures. Without a yes it does not take effect.
+pub struct Gate<T> {
+    /// The files beside the sources whose content counts; those that are not there are left out.
+    pub beside: Box<dyn Fn(&[Source]) -> Vec<Source> + Send>,
+    /// Value, sources and what is beside them.
+    pub admit: Box<dyn Fn(&T, &[Source], &[Source]) -> Result<(), Vec<String>> + Send>,
+}
+
 /// Told of every value that took effect.
 pub type Loaded<T> = Box<dyn Fn(&Arc<T>) + Send>;
 
@@ -70,6 +80,8 @@ pub struct Target<T> {
     pub path: PathBuf,
     /// Content to value.
     pub parse: Parse<T>,
+    /// Asked before a value takes effect.
+    pub gate: Option<Gate<T>>,
     /// Called after the swap with the new value; also for the first one.
     pub loaded: Loaded<T>,
     /// Called when a newer content is broken.
@@ -99,17 +111,19 @@ impl Builder {
         Ok(current)
     }
 
-    /// The policy file or folder, with its metrics. `loaded` gets every policy that took effect, the first one included.
+    /// The policy file or folder, with its metrics. `loaded` gets every policy that took effect, the first one included. With
+    /// `signing` a looser one needs a signature.
     ///
     /// # Errors
     /// As [`Self::add`].
     pub fn policy(
         &mut self,
         path: &Path,
+        signing: Option<Signing>,
         metrics: &Arc<Metrics>,
         loaded: impl Fn(&Arc<Policy>) + Send + 'static,
     ) -> Result<Arc<ArcSwap<Policy>>, LoadError> {
-        self.policy_by(Policy::parse, path, metrics, loaded)
+        self.policy_by(Policy::parse, path, signing, metrics, loaded)
     }
 
     /// The same for a co-signer, whose policy has keys of its own and believes less (S4).
@@ -119,24 +133,37 @@ impl Builder {
     pub fn cosigner_policy(
         &mut self,
         path: &Path,
+        signing: Option<Signing>,
         metrics: &Arc<Metrics>,
         loaded: impl Fn(&Arc<Policy>) + Send + 'static,
     ) -> Result<Arc<ArcSwap<Policy>>, LoadError> {
-        self.policy_by(Policy::parse_for_cosigner, path, metrics, loaded)
+        self.policy_by(Policy::parse_for_cosigner, path, signing.map(Signing::of_cosigner), metrics, loaded)
     }
 
     fn policy_by(
         &mut self,
         parse: fn(&[Source], u64) -> Result<Policy, PolicyErrors>,
         path: &Path,
+        signing: Option<Signing>,
         metrics: &Arc<Metrics>,
         loaded: impl Fn(&Arc<Policy>) + Send + 'static,
     ) -> Result<Arc<ArcSwap<Policy>>, LoadError> {
         let (ok, bad) = (metrics.clone(), metrics.clone());
+        let gate = signing.map(|signing| {
+            let (near, own) = (path.to_path_buf(), path.to_path_buf());
+            Gate {
+                beside: Box::new(move |sources| signed::beside(&near, sources)),
+                admit: Box::new(move |policy, sources, beside| {
+                    let admitted = signing.admits(&own, policy, sources, beside, wall_clock())?;
+                    signing.accept(admitted)
+                }),
+            }
+        });
         self.add(Target {
             name: "policy",
             path: path.to_path_buf(),
             parse: Box::new(move |sources, epoch| parse(sources, epoch).map_err(|e| e.0.iter().map(ToString::to_string).collect())),
+            gate,
             loaded: Box::new(move |policy| {
                 for warning in policy.warnings() {
                     tracing::warn!("{warning}");
@@ -179,6 +206,7 @@ impl Builder {
                 let source = sources.first().ok_or_else(|| vec!["no file".to_owned()])?;
                 Tokens::parse(&source.name, &source.text).map_err(|e| e.0.iter().map(ToString::to_string).collect())
             }),
+            gate: None,
             loaded: Box::new(|_| {}),
             failed: Box::new(|| {}),
         })
@@ -206,6 +234,7 @@ impl Builder {
                 }
                 Ok(tokens)
             }),
+            gate: None,
             loaded: Box::new(|_| {}),
             failed: Box::new(|| {}),
         })

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::api::{Answer, ApiError, Call, Desk, Role};
 use crate::clock;
-use crate::ledger::{Ledger, PurchaseState};
-use crate::payment::AgentId;
+use crate::ledger::{Ledger, Purchase};
+use crate::payment::{AgentId, Timestamp};
 use crate::policy::{Host, Stopped};
 use crate::proxy::Proxy;
 use crate::stops::{StopError, Stops, Target};
@@ -96,26 +96,27 @@ impl Desk for FreezeDesk {
 
 /// Purchases with a signature that is out, or may be, and can still be used by a seller: nobody can call those back.
 pub(super) fn in_flight(ledger: &Ledger) -> Value {
-    use PurchaseState as S;
     let now = ledger.clock(clock::read()).now;
-    let live = |until: u64| i64::try_from(until).is_ok_and(|until| until > now.secs());
-    ledger.read(|books| {
-        let unsettled = books.open().filter(|p| matches!(p.state, S::Committed | S::Signed | S::Sent | S::Open) && live(p.valid_before));
-        let mut list: Vec<Value> = unsettled
-            .map(|p| {
-                json!({
-                    "purchase": p.id.to_string(),
-                    "agent": p.agent.as_str(),
-                    "host": p.host,
-                    "usd": p.held.to_string(),
-                    "state": p.state.as_str(),
-                    "at": p.at.rfc3339_millis(),
-                })
+    ledger.read(|books| in_flight_of(books.open(), now))
+}
+
+/// The same of any purchases, in the order of their holds.
+pub(crate) fn in_flight_of<'a>(all: impl Iterator<Item = &'a Purchase>, now: Timestamp) -> Value {
+    let mut list: Vec<Value> = all
+        .filter(|p| p.in_flight(now))
+        .map(|p| {
+            json!({
+                "purchase": p.id.to_string(),
+                "agent": p.agent.as_str(),
+                "host": p.host,
+                "usd": p.held.to_string(),
+                "state": p.state.as_str(),
+                "at": p.at.rfc3339_millis(),
             })
-            .collect();
-        list.sort_by_key(|p| (p["at"].to_string(), p["purchase"].to_string()));
-        Value::Array(list)
-    })
+        })
+        .collect();
+    list.sort_by_key(|p| (p["at"].to_string(), p["purchase"].to_string()));
+    Value::Array(list)
 }
 
 fn shown(stopped: &Stopped) -> Value {

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, Outcome, print_json};
+use crate::clock;
 use crate::cosigner::config::Config;
 use crate::cosigner::run::{self, Options};
 use crate::custody::Custody;
 use crate::mpc::Party;
 use crate::policy::Policy;
-use crate::reload::read_policy_sources;
+use crate::reload::{Signing, beside, read_policy_sources};
 
 /// The configuration file that is read unless told otherwise.
 pub(super) const CONFIG: &str = "cosigner.yaml";
@@ -89,6 +90,10 @@ fn look(config: &Config, errors: &mut Vec<String>, warnings: &mut Vec<String>, f
         Ok(sources) => match Policy::parse_for_cosigner(&sources, 1) {
             Ok(policy) => {
                 warnings.extend(policy.warnings().iter().map(ToString::to_string));
+                if let Some(signing) = Signing::new(&config.policy_keys, &config.private()).map(Signing::of_cosigner) {
+                    let near = beside(&config.policy, &sources);
+                    errors.extend(signing.admits(&config.policy, &policy, &sources, &near, clock::read().wall).err().unwrap_or_default());
+                }
                 facts.push((
                     "policy",
                     format!("{} ({} agents, digest {})", config.policy.display(), policy.agents().count(), policy.digest()),

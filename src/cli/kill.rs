@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::operate::ask_if_running;
 use super::{CONFIG, Failure, Outcome, print_json};
+use crate::app::in_flight_of;
 use crate::config::Config;
-use crate::ledger::{Ledger, PurchaseState};
+use crate::ledger::Ledger;
 use crate::payment::Timestamp;
 use crate::policy::Stopped;
 use crate::stops::{KILL, kill_in, revive_in};
@@ -119,7 +120,6 @@ fn by_file(private: &Path, args: &Args) -> Result<Value, Failure> {
 
 /// As the ledger on the disk says; a process may be writing to it.
 fn in_flight(private: &Path, now: Timestamp) -> Result<Value, Failure> {
-    use PurchaseState as S;
     if private.join("ledger.db").symlink_metadata().is_err() {
         return Ok(json!([]));
     }
@@ -131,16 +131,7 @@ fn in_flight(private: &Path, now: Timestamp) -> Result<Value, Failure> {
             Err(error) => return Err(Failure::Failed(error.into())),
         }
     };
-    let open = all.iter().filter(|p| {
-        matches!(p.state, S::Committed | S::Signed | S::Sent | S::Open) && i64::try_from(p.valid_before).is_ok_and(|t| t > now.secs())
-    });
-    let rows = open.map(|p| {
-        json!({
-            "purchase": p.id.to_string(), "agent": p.agent.as_str(), "host": p.host, "usd": p.held.to_string(),
-            "state": p.state.as_str(), "at": p.at.rfc3339_millis(),
-        })
-    });
-    Ok(Value::Array(rows.collect()))
+    Ok(in_flight_of(all.iter(), now))
 }
 
 fn show(status: &Value, out: &mut dyn Write) -> Outcome {

@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::{Failure, Outcome, print_json};
 use crate::agents::Tokens;
 use crate::app::{self, ServeOptions};
+use crate::clock;
 use crate::config::{Config, SignerConfig};
 use crate::custody::Custody;
 use crate::policy::Policy;
-use crate::reload::read_policy_sources;
+use crate::reload::{Signing, beside, read_policy_sources};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -93,7 +94,7 @@ impl Findings {
                 Err(e) => self.errors.push(format!("{}: `tls.extra_roots`: cannot be read: {e}", root.display())),
             }
         }
-        let policy = self.policy(&config.policy);
+        let policy = self.policy(config);
         if let Some(draft) = &config.policy_shadow {
             match super::explain::policy_at(draft) {
                 Ok(policy) => self.facts.push(("shadow", format!("{} (digest {})", draft.display(), policy.digest()))),
@@ -141,7 +142,8 @@ impl Findings {
         }
     }
 
-    fn policy(&mut self, path: &Path) -> Option<Policy> {
+    fn policy(&mut self, config: &Config) -> Option<Policy> {
+        let path = config.policy.as_path();
         let sources = match read_policy_sources(path) {
             Ok(sources) => sources,
             Err(e) => {
@@ -155,6 +157,10 @@ impl Findings {
                 let text =
                     format!("{} ({} agents, {} files, digest {})", path.display(), policy.agents().count(), sources.len(), policy.digest());
                 self.facts.push(("policy", text));
+                if let Some(signing) = Signing::new(&config.policy_keys, &config.private()) {
+                    let admitted = signing.admits(path, &policy, &sources, &beside(path, &sources), clock::read().wall);
+                    self.errors.extend(admitted.err().unwrap_or_default());
+                }
                 Some(policy)
             }
             Err(e) => {

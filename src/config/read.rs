@@ -23,6 +23,7 @@ const TOP: Keys = Keys {
         "state",
         "ledger",
         "policy",
+        "policy_keys",
         "tls",
         "agents",
         "signer",
@@ -94,6 +95,7 @@ impl Reader<'_> {
         let path_in = |node: &Node| path(node, &folder);
         let state = top.read("state", PathBuf::from("/var/lib/tollpass"), &mut self.problems, path_in);
         let policy = top.read("policy", self.folder.join("policies"), &mut self.problems, path_in);
+        let policy_keys = self.policy_keys(&top);
         let listen = self.listen(&top);
         let ledger = self.ledger(&top);
         let tls = self.tls(&top);
@@ -116,6 +118,7 @@ impl Reader<'_> {
             state,
             ledger,
             policy,
+            policy_keys,
             tls,
             agents,
             signer: signer?,

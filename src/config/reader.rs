@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Secret;
 use super::tree::{At, Keys, Node, Problem, Problems, Section, Value, parse};
 use super::value::secret_file;
+use crate::policy::PolicyKey;
 
 /// Looks up environment variables.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -91,6 +92,18 @@ impl<'a> Reader<'a> {
             }
         }
         out
+    }
+
+    /// `policy_keys`: public keys of minisign, of those who may loosen the policy.
+    pub(crate) fn policy_keys(&mut self, top: &Section<'_>) -> Vec<PolicyKey> {
+        let read = |node: &Node| super::scalar::text(node)?.parse::<PolicyKey>().map_err(|e| e.to_string());
+        let keys = self.list(top, "policy_keys", read);
+        if let Some(Node { at, value: Value::List(items) }) = top.get("policy_keys")
+            && items.is_empty()
+        {
+            self.problems.at(*at, "`policy_keys`: nobody could sign: name a key, or remove the line if nothing has to be signed");
+        }
+        keys
     }
 
     /// `env:NAME` or `file:PATH`, then `check`. Messages never contain the text: it may be the secret itself.

@@ -105,7 +105,7 @@ fn mistakes_name_line_column_and_the_way_out() {
         ),
         (
             "limit: {}",
-            "tollpass.yaml:4:1: unknown key `limit`: did you mean `limits`? Known here: version, listen, state, ledger, policy, tls, agents, signer, transparent, upstream, limits, drain, metrics, access_log",
+            "tollpass.yaml:4:1: unknown key `limit`: did you mean `limits`? Known here: version, listen, state, ledger, policy, policy_keys, tls, agents, signer, transparent, upstream, limits, drain, metrics, access_log",
         ),
         ("drain: { whatever: 1s }", "tollpass.yaml:4:10: unknown key `whatever` in `drain`: write `unpaid` or `paid`"),
         ("listen: { transparent: 15001 }", "tollpass.yaml:4:24: `transparent`: write an IP address and port such as 127.0.0.1:15001"),

@@ -12,6 +12,7 @@ use crate::config::tree::{Keys, Node, Section, Value};
 use crate::config::{ConfigError, Secret, text_of};
 use crate::custody::Unseal;
 use crate::payment::ChainId;
+use crate::policy::PolicyKey;
 
 const TOP: Keys = Keys {
     known: &[
@@ -24,6 +25,7 @@ const TOP: Keys = Keys {
         "wallet",
         "identity",
         "policy",
+        "policy_keys",
         "presign",
         "chains",
         "accept_unaudited",
@@ -60,6 +62,8 @@ pub struct Config {
     pub identity: PathBuf,
     /// The policy file, or a folder of them.
     pub policy: PathBuf,
+    /// Who may loosen the policy; empty: nothing has to be signed.
+    pub policy_keys: Vec<PolicyKey>,
     /// Takes presignatures, which no cryptographer has reviewed (S9).
     pub presign: bool,
     /// Where to ask for the wallet's balance (S10).
@@ -129,6 +133,7 @@ fn top(r: &mut Reader<'_>, file: &Path, tree: &Node) -> Option<Config> {
     }
     let state = top.read("state", PathBuf::from("/var/lib/tollpass-cosigner"), &mut r.problems, path_in);
     let policy = top.read("policy", folder.join("policy.yaml"), &mut r.problems, path_in);
+    let policy_keys = r.policy_keys(&top);
     let accept_unaudited = top.read("accept_unaudited", false, &mut r.problems, flag);
     let drain = top.read("drain", Duration::from_secs(10), &mut r.problems, time);
     let ledger = r.section(&top, "ledger", LEDGER);
@@ -150,6 +155,7 @@ fn top(r: &mut Reader<'_>, file: &Path, tree: &Node) -> Option<Config> {
         unseal,
         identity: identity?,
         policy,
+        policy_keys,
         presign,
         chains,
         accept_unaudited,

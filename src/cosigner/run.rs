@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::mpc::{Origin, Party};
 use crate::payment::AgentId;
 use crate::policy::Policy;
-use crate::reload::{self, Reloader};
+use crate::reload::{self, Reloader, Signing};
 use crate::stops::Stops;
 use crate::wire::identity::Identity;
 use crate::wire::identity::load_or_refuse;
@@ -98,7 +98,10 @@ impl Cosigner {
         let store = Arc::new(Store::open(&config.private())?);
         let mut hot = reload::Builder::new(reload::Timing::default());
         let epochs = ledger.clone();
-        let policy = hot.cosigner_policy(&config.policy, &metrics, move |policy| epochs.follow(policy))?;
+        let policy =
+            hot.cosigner_policy(&config.policy, Signing::new(&config.policy_keys, &config.private()), &metrics, move |policy| {
+                epochs.follow(policy)
+            })?;
         let runtime = Builder::new_multi_thread().thread_name("cosigner").enable_all().build()?;
         let stops = Stops::new(&config.private(), Arc::clone(&metrics));
         stops.open(&ledger).context("what is frozen cannot be read")?;

@@ -61,12 +61,7 @@ impl Books {
 
     /// Signatures of `agent` that may still be used: neither settled nor past their window.
     pub fn open_authorizations(&self, agent: &AgentId, now: Timestamp) -> usize {
-        use super::PurchaseState as S;
-        let live = |p: &&Purchase| {
-            let unsettled = matches!(p.state, S::Committed | S::Signed | S::Sent | S::Open);
-            p.agent == *agent && unsettled && i64::try_from(p.valid_before).is_ok_and(|until| until > now.secs())
-        };
-        self.open().filter(live).count()
+        self.open().filter(|p| p.agent == *agent && p.in_flight(now)).count()
     }
 
     /// Follows another policy: its epoch, and the lists of agents whose payments it counts together (M2.2).

@@ -150,6 +150,13 @@ impl fmt::Debug for Purchase {
 }
 
 impl Purchase {
+    /// True while a signature is out, or may be, that a seller can still use: neither settled nor past its window.
+    pub fn in_flight(&self, now: Timestamp) -> bool {
+        use PurchaseState as S;
+        let unsettled = matches!(self.state, S::Committed | S::Signed | S::Sent | S::Open);
+        unsettled && i64::try_from(self.valid_before).is_ok_and(|until| until > now.secs())
+    }
+
     /// The complete intent of a new purchase: nonce, window, every signed field, digest (M1.5).
     pub(super) fn intent(approval: &Approval, new: NewPurchase, at: Timestamp) -> Self {
         let offer = approval.offer();

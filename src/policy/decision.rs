@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::second_look::SecondLook;
 use super::{Host, Scope, Span, View};
 use crate::payment::{AgentId, MicroUsd, Offer, Reason, SessionName, Timestamp};
 
@@ -139,6 +140,7 @@ pub struct Approval {
     pub(super) entry: RuleId,
     pub(super) lifetime: Duration,
     pub(super) checks: Vec<Check>,
+    pub(super) second_look: SecondLook,
     pub(super) scopes: Vec<Scope>,
     pub(super) held: MicroUsd,
     pub(super) repeats: RepeatRules,
@@ -236,6 +238,14 @@ impl Approval {
     pub fn checks(&self) -> &[Check] {
         &self.checks
     }
+    /// Judges again what the decision read of the books beside its limits: conditions over counters and history, and the pinned
+    /// payee (M2.5). The ledger asks under its lock when it holds the amount at `at`.
+    ///
+    /// # Errors
+    /// What speaks against it now: the approval is stale.
+    pub fn still_holds(&self, books: &dyn View, at: Timestamp) -> Result<(), Violation> {
+        self.second_look.again(self, books, at)
+    }
     /// Every counter this payment is posted to.
     pub fn scopes(&self) -> &[Scope] {
         &self.scopes
@@ -286,6 +296,7 @@ impl Approval {
             entry,
             lifetime,
             checks,
+            second_look: SecondLook::default(),
             scopes,
             held: MicroUsd::ZERO,
             repeats,
@@ -306,6 +317,11 @@ impl Approval {
     /// The same for a purchase that already holds `held`.
     pub(crate) fn holding(self, held: MicroUsd) -> Self {
         Self { held, ..self }
+    }
+
+    /// The same as an evaluator makes it whose conditions and pins are looked at once.
+    pub(crate) fn looked_at_once(self) -> Self {
+        Self { second_look: SecondLook::default(), ..self }
     }
 
     /// The same on a co-signer.

@@ -11,9 +11,9 @@ use crate::payment::AgentId;
 #[derive(Debug, Default)]
 pub(super) struct Egress {
     /// `default: deny`: only what an allow entry of the agent, or `allow` here, names.
-    only_named: bool,
-    allow: Vec<HostPattern>,
-    deny: Vec<HostPattern>,
+    pub(super) only_named: bool,
+    pub(super) allow: Vec<HostPattern>,
+    pub(super) deny: Vec<HostPattern>,
 }
 
 impl Egress {

@@ -159,6 +159,7 @@ impl Policy {
             entry: entry.id.clone(),
             lifetime: asked.min(entry.lifetime),
             checks: best.rechecks.clone(),
+            second_look: judge.second_look(&best.reread),
             scopes: vec![judge.agent.limits.scope.clone(), entry.limits.scope.clone()],
             held: judge.input.held,
             repeats: entry.repeats,

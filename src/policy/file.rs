@@ -11,6 +11,13 @@ pub struct Source {
     pub text: String,
 }
 
+impl Source {
+    /// The name of the file without its folder.
+    pub fn file_name(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+}
+
 /// A mistake at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {

@@ -53,6 +53,17 @@ impl Hours {
         (0..HORIZON_DAYS).find_map(opening)
     }
 
+    /// True if every instant of it lies in `outer`, as far as that can be told from the way it is written.
+    pub(super) fn is_within(&self, outer: &Self) -> bool {
+        let Self { days, from, to, holidays } = self;
+        let days = days.iter().zip(&outer.days).all(|(own, theirs)| !own || *theirs) && holidays.is_superset(&outer.holidays);
+        // Of stretches that stay in their day one can lie in the other; others are compared as they are.
+        let stays = |h: &Self| h.to.is_none_or(|to| to > h.from);
+        let end = |h: &Self| h.to.map_or((1, Time::midnight()), |to| (0, to));
+        let same = (*from, *to) == (outer.from, outer.to);
+        days && (same || (stays(self) && stays(outer) && *from >= outer.from && end(self) <= end(outer)))
+    }
+
     fn opens(&self, date: Date) -> bool {
         self.days[usize::from(date.weekday().to_monday_zero_offset().unsigned_abs())] && !self.holidays.contains(&date)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::condition::Facts;
 use super::rule::{Agent, Allow, Deny, Limits, PayTo, PaymentCap, Request};
+use super::second_look::{Conditions, Reread, SecondLook};
 use super::{AskFor, Check, CheckResult, Considered, Input, Limit, Period, Policy, RuleId, Scope, Span, View, Violation, Window};
 use crate::payment::{Asset, MicroUsd, Offer, Reason, Timestamp};
 
@@ -30,6 +31,8 @@ pub(super) struct Verdict<'a> {
     pub(super) considered: Considered,
     /// Every limit that read a counter.
     pub(super) rechecks: Vec<Check>,
+    /// What was read of the books beside limits.
+    pub(super) reread: Reread,
     /// People said yes to a budget that it exceeds.
     pub(super) granted: bool,
 }
@@ -119,14 +122,8 @@ impl<'a> Judge<'a> {
             }
         }
         self.conditions(offer, price, entry, found);
-        if let Some(entry) = entry
-            && entry.pay_to == PayTo::Pinned
-            && self.pin(entry, offer).is_some_and(|pinned| pinned != offer.payee.0)
-        {
-            match &self.policy.risk.payee_change {
-                Some(group) => self.ask(std::slice::from_ref(group), &entry.id, Reason::PayeeChanged, found),
-                None => drop(found.against(Reason::PayeeChanged, Some(&entry.id))),
-            }
+        if let Some(entry) = entry.filter(|e| e.pay_to == PayTo::Pinned) {
+            self.pinned(entry, offer, found);
         }
         self.rates(found);
         self.limits(&self.agent.limits, price, found);
@@ -213,7 +210,11 @@ impl<'a> Judge<'a> {
             books: self.books,
         };
         for rule in &self.agent.rules {
-            match (rule.when.holds(&facts), &rule.ask) {
+            let holds = rule.when.holds(&facts);
+            if let (true, Ok(spoke)) = (rule.when.reads_books(), holds) {
+                found.reread.rules.push((Arc::clone(rule), spoke));
+            }
+            match (holds, &rule.ask) {
                 (Ok(false), _) => {}
                 (Ok(true), None) => drop(found.against(Reason::RuleDenied, Some(&rule.id))),
                 (Ok(true), Some(group)) => self.ask(std::slice::from_ref(group), &rule.id, Reason::ApprovalRequired, found),
@@ -222,8 +223,37 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn pin(&self, entry: &Allow, offer: &Offer) -> Option<alloy_primitives::Address> {
-        self.books.pin(self.input.agent, &entry.id, self.input.host, offer.asset.id.chain)
+    /// The payee is the one that was paid here first, if one was (M3.3).
+    fn pinned(&self, entry: &Allow, offer: &Offer, found: &mut Findings) {
+        let pin = self.books.pin(self.input.agent, &entry.id, self.input.host, offer.asset.id.chain);
+        if pin.is_none_or(|pinned| pinned == offer.payee.0) {
+            found.reread.pinned = true;
+            return;
+        }
+        match &self.policy.risk.payee_change {
+            Some(group) => self.ask(std::slice::from_ref(group), &entry.id, Reason::PayeeChanged, found),
+            None => drop(found.against(Reason::PayeeChanged, Some(&entry.id))),
+        }
+    }
+
+    /// What the ledger judges again when it holds the amount.
+    pub(super) fn second_look(&self, reread: &Reread) -> SecondLook {
+        let input = self.input;
+        let conditions = (!reread.rules.is_empty()).then(|| {
+            Box::new(Conditions {
+                rules: reread.rules.clone(),
+                method: input.method.clone(),
+                https: input.https,
+                port: input.port,
+                path: input.path.into(),
+                payer: input.payer,
+                context: input.context.clone(),
+                counter: self.agent.limits.scope.clone(),
+                session_max: self.agent.sessions.as_ref().and_then(|s| s.max),
+                zone: self.policy.zone.clone(),
+            })
+        });
+        SecondLook { pinned: reread.pinned, conditions }
     }
 
     /// Rates count new commitments, so a re-signature is free of them (M2.5).
@@ -336,17 +366,19 @@ struct Findings {
     considered: Considered,
     price: Option<MicroUsd>,
     rechecks: Vec<Check>,
+    reread: Reread,
     granted: bool,
 }
 
 impl Findings {
     fn new(offer: &Offer) -> Self {
         let considered = Considered { offer: offer.index, entry: None, checks: Vec::new(), violations: Vec::new(), asks: Vec::new() };
-        Self { considered, price: None, rechecks: Vec::new(), granted: false }
+        Self { considered, price: None, rechecks: Vec::new(), reread: Reread::default(), granted: false }
     }
 
     fn verdict<'a>(self, offer: &'a Offer, entry: Option<&'a Allow>, priced: Option<(Arc<Asset>, MicroUsd)>) -> Verdict<'a> {
-        Verdict { offer, entry, priced, considered: self.considered, rechecks: self.rechecks, granted: self.granted }
+        let Self { considered, rechecks, reread, granted, .. } = self;
+        Verdict { offer, entry, priced, considered, rechecks, reread, granted }
     }
 
     /// For the ledger to read again when it holds the amount (M2.5).

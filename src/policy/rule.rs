@@ -75,7 +75,7 @@ pub(super) struct Agent {
     pub(super) payee_day: Option<PaymentCap>,
     pub(super) allow: Vec<Allow>,
     pub(super) deny: Vec<Deny>,
-    pub(super) rules: Vec<Rule>,
+    pub(super) rules: Vec<Arc<Rule>>,
     pub(super) hours: Option<Hours>,
     pub(super) sessions: Option<Sessions>,
     /// Who is asked about what no entry takes, and what stands for the entry then.

@@ -20,8 +20,14 @@ pub(super) struct Rule {
 }
 
 /// Reads `rules`, in file order. Their ids are the agent's, as those of its entries are.
-pub(super) fn read(node: &Node, keys: &ContextKeys, approvers: &Approvers, ids: &mut Vec<(RuleId, Pos)>, report: &mut Report) -> Vec<Rule> {
-    list(node, "rules", report).iter().filter_map(|item| rule(item, keys, approvers, ids, report)).collect()
+pub(super) fn read(
+    node: &Node,
+    keys: &ContextKeys,
+    approvers: &Approvers,
+    ids: &mut Vec<(RuleId, Pos)>,
+    report: &mut Report,
+) -> Vec<Arc<Rule>> {
+    list(node, "rules", report).iter().filter_map(|item| rule(item, keys, approvers, ids, report).map(Arc::new)).collect()
 }
 
 fn rule(node: &Node, keys: &ContextKeys, approvers: &Approvers, ids: &mut Vec<(RuleId, Pos)>, report: &mut Report) -> Option<Rule> {

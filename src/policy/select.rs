@@ -14,6 +14,7 @@ use super::cosigner::{Approver, Cosigner, MAX_LIFETIME, Ring, Whose};
 use super::judge::cap_reason;
 use super::pattern::HostPattern;
 use super::rule::{Agent, Allow, Cap, Deny, PaymentCap, Rate};
+use super::second_look::SecondLook;
 use super::{Approval, Check, Cosigned, Host, Limit, Policy, Refusal, RuleId, Scope, Span, View, Violation};
 use crate::payment::{
     AgentId, Amount, AssetId, Flow, MicroUsd, Offer, OfferKey, Payee, Payer, ProtocolId, Reason, Scheme, Timestamp, TransferMethod,
@@ -343,6 +344,7 @@ impl<'p> Selection<'p> {
             entry: entry.id.clone(),
             lifetime: entry.lifetime.min(Duration::from_secs(MAX_LIFETIME)),
             checks,
+            second_look: SecondLook::default(),
             scopes: vec![self.rules.limits.scope.clone(), entry.limits.scope.clone()],
             held: ask.held.unwrap_or(MicroUsd::ZERO),
             repeats: entry.repeats,

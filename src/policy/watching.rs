@@ -117,6 +117,13 @@ impl PayeeList {
     }
 }
 
+impl PayeeList {
+    /// Whether everybody on `other` is on this one, too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.0.is_superset(&other.0)
+    }
+}
+
 impl fmt::Debug for PayeeList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} payees", self.0.len())

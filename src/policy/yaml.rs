@@ -67,6 +67,9 @@ const MAX_DEPTH: usize = 24;
 /// Most nodes that are read from one file.
 const MAX_NODES: usize = 1_000_000;
 
+/// Mappings of up to so many keys are searched from the front: nearly all of them.
+const SMALL: usize = 16;
+
 /// Reads the one document of `text`. Duplicate keys are reported and the first one kept.
 ///
 /// # Errors
@@ -165,7 +168,7 @@ impl<'a> Tree<'a, '_> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<Pair>, PolicyError> {
         let mut pairs: Vec<Pair> = Vec::new();
-        // By key: a file may name thousands of agents.
+        // By key, once there are many: a file may name thousands of agents.
         let mut places: HashMap<String, usize> = HashMap::new();
         loop {
             let (event, at) = self.next()?;
@@ -182,13 +185,19 @@ impl<'a> Tree<'a, '_> {
             }
             let (event, value_at) = self.next()?;
             let value = self.node(event, value_at, depth + 1)?;
-            match places.get(&key).and_then(|i| pairs.get(*i)) {
+            let twice = if places.is_empty() { pairs.iter().find(|p| p.key == key) } else { places.get(&key).and_then(|i| pairs.get(*i)) };
+            match twice {
                 Some(first) => {
                     let message = format!("`{key}` stands twice in the same mapping, first at line {}: keep one", first.at.line);
                     self.errors.push(at.error(message));
                 }
                 None => {
-                    places.insert(key.clone(), pairs.len());
+                    if pairs.len() == SMALL {
+                        places = pairs.iter().enumerate().map(|(i, pair)| (pair.key.clone(), i)).collect();
+                    }
+                    if pairs.len() >= SMALL {
+                        places.insert(key.clone(), pairs.len());
+                    }
                     pairs.push(Pair { key, at, value });
                 }
             }

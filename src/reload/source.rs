@@ -84,9 +84,9 @@ fn read_source(path: &Path, left: &mut u64) -> io::Result<Source> {
     Ok(Source { name: path.display().to_string(), text })
 }
 
-fn digest(sources: &[Source]) -> [u8; 32] {
+fn digest(sources: &[Vec<Source>; 2]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for s in sources {
+    for s in sources.iter().flatten() {
         for part in [&s.name, &s.text] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
@@ -112,13 +112,26 @@ pub(super) struct Hot<T> {
     good: bool,
 }
 
+impl<T> Target<T> {
+    fn beside(&self, sources: &[Source]) -> Vec<Source> {
+        self.gate.as_ref().map(|gate| (gate.beside)(sources)).unwrap_or_default()
+    }
+
+    fn value(&self, sources: &[Source], beside: &[Source], epoch: u64) -> Result<T, Vec<String>> {
+        let value = (self.parse)(sources, epoch)?;
+        self.gate.as_ref().map_or(Ok(()), |gate| (gate.admit)(&value, sources, beside))?;
+        Ok(value)
+    }
+}
+
 impl<T: Send + Sync> Hot<T> {
     pub(super) fn load(target: Target<T>) -> Result<(Self, Arc<ArcSwap<T>>), LoadError> {
         let sources = read_policy_sources(&target.path).map_err(|source| LoadError::Read { path: target.path.clone(), source })?;
-        let value = Arc::new((target.parse)(&sources, 1).map_err(LoadError::Parse)?);
+        let beside = target.beside(&sources);
+        let value = Arc::new(target.value(&sources, &beside, 1).map_err(LoadError::Parse)?);
         let current = Arc::new(ArcSwap::new(value.clone()));
         (target.loaded)(&value);
-        Ok((Self { target, current: current.clone(), epoch: 1, seen: Ok(digest(&sources)), good: true }, current))
+        Ok((Self { target, current: current.clone(), epoch: 1, seen: Ok(digest(&[sources, beside])), good: true }, current))
     }
 
     /// The same for a value that the process can do without: what cannot be loaded is logged, and `none` stands in for it.
@@ -147,19 +160,22 @@ impl<T: Send + Sync> Recheck for Hot<T> {
 
     fn recheck(&mut self, talk: bool) {
         let name = self.target.name;
-        let read = read_policy_sources(&self.target.path);
-        let seen = read.as_ref().map(|s| digest(s)).map_err(ToString::to_string);
+        let read = read_policy_sources(&self.target.path).map(|sources| {
+            let beside = self.target.beside(&sources);
+            [sources, beside]
+        });
+        let seen = read.as_ref().map(digest).map_err(ToString::to_string);
         if seen == self.seen {
             if talk {
                 tracing::info!(good = self.good, "{name} is unchanged");
             }
             return;
         }
-        let sources = match read {
-            Ok(sources) => sources,
+        let [sources, beside] = match read {
+            Ok(read) => read,
             Err(error) => return self.fail(seen, &[error.to_string()]),
         };
-        match (self.target.parse)(&sources, self.epoch + 1) {
+        match self.target.value(&sources, &beside, self.epoch + 1) {
             Ok(value) => {
                 let value = Arc::new(value);
                 self.epoch += 1;

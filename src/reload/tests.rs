@@ -27,6 +27,7 @@ fn rig(path: &Path, timing: Timing) -> Rig {
                 let all = all.join("+");
                 if all.contains("broken") || all.is_empty() { Err(vec!["f:1:1: broken".into()]) } else { Ok(format!("{epoch}:{all}")) }
             }),
+            gate: None,
             loaded: Box::new(move |_| {
                 l.fetch_add(1, Ordering::SeqCst);
             }),

@@ -54,11 +54,13 @@ mod proxy_requests;
 mod proxy_tunnels;
 mod proxy_upstream;
 mod records;
+mod reload_load;
 mod risk;
 mod second_opinion;
 #[cfg(feature = "failpoints")]
 mod secrets;
 mod sessions;
+mod signed;
 mod smuggling;
 mod spill;
 mod stops;

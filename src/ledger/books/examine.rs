@@ -95,6 +95,8 @@ impl Books {
                 stale.map(|v| Violation { offer: Some(approval.offer().index), amount: Some(price), rule: Some(check.rule.clone()), ..v })
             })?;
         }
+        let speaks = |v| Some(Violation { offer: Some(approval.offer().index), amount: Some(price), ..v });
+        approval.still_holds(self, at).map_err(speaks)?;
         self.examine_live(approval, signed, at)?;
         let full = |scope| self.money.get(scope).is_some_and(|m| !m.has_room(more.micro()));
         if own.iter().any(full) { Err(Some(Violation::new(Reason::AmountTooLarge))) } else { Ok(()) }

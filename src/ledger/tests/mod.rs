@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod claims;
+mod conditions;
 mod cosigned;
 #[cfg(feature = "failpoints")]
 mod crash;

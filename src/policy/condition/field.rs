@@ -134,6 +134,36 @@ impl Facts<'_> {
 }
 
 impl Field {
+    /// True for what payments change.
+    pub(super) const fn reads_books(&self) -> bool {
+        match self {
+            Self::SessionSpent
+            | Self::SessionRemaining
+            | Self::Spent(_)
+            | Self::HistoryCount
+            | Self::HistoryMedian
+            | Self::HistoryLast
+            | Self::HistoryFirst => true,
+            Self::Method
+            | Self::Host
+            | Self::Port
+            | Self::Path
+            | Self::Protocol
+            | Self::Scheme
+            | Self::Flow
+            | Self::Network
+            | Self::Asset
+            | Self::Payee
+            | Self::Amount
+            | Self::Price
+            | Self::Agent
+            | Self::SessionName
+            | Self::Now
+            | Self::Challenge(_)
+            | Self::Context(..) => false,
+        }
+    }
+
     /// The value for these facts; `None` if there is none.
     pub(super) fn value<'a>(&self, facts: &'a Facts<'_>) -> Option<Value<'a>> {
         let (input, offer) = (facts.input, facts.offer);

@@ -24,10 +24,11 @@ use crate::payment::MicroUsd;
 /// Longest condition, characters.
 const MAX_CHARS: usize = 512;
 
-/// A condition that was checked.
-#[derive(Debug)]
+/// A condition that was checked. Two are equal if they were written alike.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     root: Node,
+    reads_books: bool,
 }
 
 /// Why a text is no condition: what is wrong and what to write instead.
@@ -70,7 +71,7 @@ enum Value<'a> {
 }
 
 /// A node whose operands have the types it needs; [`check`] makes no others.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Node {
     Money(i64),
     Count(i64),
@@ -95,7 +96,13 @@ enum Node {
 impl Condition {
     /// Parses and types `text`.
     pub(super) fn parse(text: &str, keys: &ContextKeys) -> Result<Self, Mistake> {
-        check::condition(text, keys).map(|root| Self { root }).map_err(|message| Mistake { message })
+        let typed = |root: Node| Self { reads_books: root.reads_books(), root };
+        check::condition(text, keys).map(typed).map_err(|message| Mistake { message })
+    }
+
+    /// True if the answer depends on counters or history: then it is asked for again when the amount is held (M2.5).
+    pub(super) const fn reads_books(&self) -> bool {
+        self.reads_books
     }
 
     /// Whether the condition holds for these facts.
@@ -105,6 +112,20 @@ impl Condition {
 }
 
 impl Node {
+    fn reads_books(&self) -> bool {
+        match self {
+            Self::Money(_) | Self::Count(_) | Self::Score(_) | Self::Text(_) | Self::Flag(_) => false,
+            Self::Field(field) | Self::Has(field) => field.reads_books(),
+            Self::Not(inner) | Self::Percent(inner, _) => inner.reads_books(),
+            Self::And(a, b) | Self::Or(a, b) => a.reads_books() || b.reads_books(),
+            Self::If(parts) => parts.iter().any(Self::reads_books),
+            Self::Compare(_, sides) | Self::Plus(sides) | Self::Minus(sides) | Self::TextTest(_, sides) => {
+                sides.iter().any(Self::reads_books)
+            }
+            Self::In(needle, list) => needle.reads_books() || list.iter().any(Self::reads_books),
+        }
+    }
+
     fn flag(&self, facts: &Facts<'_>) -> Result<bool, Fault> {
         match self.value(facts)? {
             Value::Flag(flag) => Ok(flag),

@@ -8,9 +8,11 @@ mod examples;
 mod explain;
 mod hours;
 mod lint;
+mod looser;
 mod order;
 mod risk;
 mod rules;
+mod second_look;
 mod shared;
 mod speed;
 

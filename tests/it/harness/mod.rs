@@ -5,6 +5,7 @@ mod chain;
 #[cfg(feature = "failpoints")]
 mod cosigner;
 mod http2;
+mod minisign;
 mod program;
 mod seller;
 mod tls;
@@ -18,6 +19,7 @@ pub(crate) use chain::Chain;
 #[cfg(feature = "failpoints")]
 pub(crate) use cosigner::{Cosigner, Wallet, tollpass};
 pub(crate) use http2::{Agent2, Message, Seen2, Seller2, agreed, get};
+pub(crate) use minisign::Minisign;
 pub(crate) use program::{Program, Setup, payer};
 pub(crate) use seller::{Call, Next, Seller, seller_text};
 pub(crate) use tls::TestCa;

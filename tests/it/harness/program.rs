@@ -336,6 +336,26 @@ impl Program {
         eventually("the new policy is in effect", || self.metrics().label("tollpass_policy_info", "digest") != before);
     }
 
+    /// Starts it on the same files, waits until it gives up with status 2, and answers what it said.
+    #[track_caller]
+    pub(crate) fn refuses_to_start(&self) -> String {
+        let mut command = command(&self.setup, self.dir.path());
+        let mut child = command.args(["serve", "--config", "tollpass.yaml"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                None if Instant::now() < deadline => std::thread::sleep(std::time::Duration::from_millis(10)),
+                status => break status,
+            }
+        };
+        let _ = child.kill();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let _ = child.wait();
+        assert_eq!(status.and_then(|s| s.code()), Some(2), "{said}");
+        said
+    }
+
     /// Process id, to look at the process from outside.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
