@@ -81,7 +81,7 @@ fn anybody_tightens_and_only_a_newer_signature_loosens() {
         &[
             "policy.yaml:5:",
             "agents.bot.caps.per_payment: raised from 0.001 to 0.002",
-            "minisign -S -s KEY -m policy.yaml",
+            "minisign -S -s KEY -m ./policy.yaml",
             "there is no signature",
         ],
     );
