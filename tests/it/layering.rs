@@ -125,6 +125,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
             "src/ceremony/seal.rs",
         ],
     ),
+    (&["minisign_verify"], &["src/policy/signature.rs"]),
     (&["yasna"], &["src/proxy/truststore.rs"]),
     (&["rcgen"], &["src/proxy/tls.rs", "src/wire/identity.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
