@@ -67,7 +67,7 @@ pub struct Undelivered {
 }
 
 impl Webhook {
-    /// `url` is https, or http to this machine. `secret` is `whsec_` and base64, or any text of 16 bytes and more; while it is
+    /// `url` is https, or http to this machine. `secret` is `whsec_` and base64, or text of 16 bytes and more without blanks; while it is
     /// exchanged, the old and the new one with a blank between: both sign.
     ///
     /// # Errors

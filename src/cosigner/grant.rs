@@ -118,8 +118,8 @@ pub fn verify(
     for approver in approvers {
         let lifted = approver.may_exceed.iter().filter(|rule| {
             let names = |grant: &Grant| grant.exceeds.iter().any(|name| *name == *rule.0);
-            let signed = |key: &&Box<[u8]>| said.iter().any(|(signer, grant)| ***key == **signer && names(grant));
-            let keys = approver.keys.iter().filter(signed).count();
+            let signed = |key: &[u8]| said.iter().any(|(signer, grant)| *key == **signer && names(grant));
+            let keys = approver.keys.iter().filter(|key| signed(key)).count();
             u32::try_from(keys).unwrap_or(u32::MAX) >= approver.quorum
         });
         rules.extend(lifted.cloned());

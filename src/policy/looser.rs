@@ -231,7 +231,8 @@ impl Findings {
         for (name, group) in new {
             // Who asks a group that is new is seen where it is asked.
             let Some(before) = old.get(name) else { continue };
-            let ApproverGroup { name: _, quorum, members, timeout, may_exceed: _ } = group;
+            // Where it hears of questions lets nobody answer them.
+            let ApproverGroup { name: _, quorum, members, timeout, may_exceed: _, webhook: _, second_factor } = group;
             self.under(name, |f| {
                 if *quorum < before.quorum {
                     f.say("quorum", format!("lowered from {} to {quorum}", before.quorum));
@@ -241,6 +242,7 @@ impl Findings {
                     f.say("members", "more people may say yes");
                 }
                 f.at_most("timeout", Some(before.timeout.as_secs()), Some(timeout.as_secs()));
+                f.at_most("second_factor", before.second_factor, *second_factor);
             });
         }
         self.at.pop();
@@ -333,10 +335,12 @@ impl Findings {
             self.say("unverified", "payees that nothing proves can be paid now");
         }
         self.at_most("live", old.live.as_ref().map(|l| l.limit), live.as_ref().map(|l| l.limit));
-        for Approver { name, keys, may_exceed } in approvers {
+        for Approver { name, keys, may_exceed, quorum } in approvers {
             let before = old.approvers.iter().find(|a| a.name == *name);
-            let known = before
-                .is_some_and(|b| keys.iter().all(|key| b.keys.contains(key)) && may_exceed.iter().all(|rule| b.may_exceed.contains(rule)));
+            let known = before.is_some_and(|b| {
+                let within = keys.iter().all(|key| b.keys.contains(key)) && may_exceed.iter().all(|rule| b.may_exceed.contains(rule));
+                within && *quorum >= b.quorum
+            });
             if !known {
                 self.under("approvers", |f| f.say(name, "may lift more than before"));
             }
