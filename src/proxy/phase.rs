@@ -1,19 +1,14 @@
 //! How far this process has gone on its way out, and what that means for listeners and connections.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// How long a connection that was made shortly before a stop may take to ask.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
-
-/// How long a handshake that has begun may take to end at a socket that is about to be closed.
-const LAST_HANDSHAKES: Duration = Duration::from_millis(50);
 
 /// What listeners and connections do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,44 +87,18 @@ pub(super) async fn accept(listener: TcpListener, mut phase: watch::Receiver<Pha
             }
         }
     }
-    if *phase.borrow() == Phase::Stopping {
+    if *phase.borrow() == Phase::Stopping
+        && let Ok(listener) = listener.into_std()
+    {
         // Closing a SO_REUSEPORT socket resets the connections that the kernel has queued for it.
-        if let Err(error) = turn_away(&listener) {
-            tracing::debug!(%error, "new connections cannot be turned away before the socket is closed");
-        }
-        let end = tokio::time::sleep(LAST_HANDSHAKES);
-        let mut end = std::pin::pin!(end);
-        loop {
-            tokio::select! {
-                // What is queued is served, however late it is.
-                biased;
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => enter(stream),
-                    Err(_) => break,
-                },
-                () = end.as_mut() => break,
+        while let Ok((stream, _)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                enter(stream);
             }
         }
     }
-}
-
-/// From now on the kernel drops what would begin a connection to this socket, so that none is made between the last look at its
-/// queue and its end: such a caller tries again, and then meets the next process, or none. Handshakes under way go on.
-fn turn_away(listener: &TcpListener) -> io::Result<()> {
-    const LOAD_BYTE: u16 = 0x30;
-    const AND: u16 = 0x54;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const FLAGS: u32 = 13;
-    const SYN: u32 = 0x02;
-    const ACK: u32 = 0x10;
-    SockRef::from(listener).attach_filter(&[
-        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
-        SockFilter::new(AND, 0, 0, SYN | ACK),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ])
 }
 
 #[cfg(test)]
@@ -156,23 +125,6 @@ mod tests {
         assert_eq!(accepted(Phase::Stopping).await, 3);
         assert_eq!(accepted(Phase::Yielding).await, 0);
         assert_eq!(accepted(Phase::Left).await, 0);
-    }
-
-    #[tokio::test]
-    async fn a_socket_that_is_about_to_close_makes_no_connection_and_ends_those_it_has() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let call = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
-        let queued = call().unwrap();
-        turn_away(&listener).unwrap();
-        assert_eq!(call().unwrap_err().kind(), io::ErrorKind::TimedOut, "neither made nor refused");
-        let (mut taken, _) = listener.accept().await.unwrap();
-        drop(listener);
-        assert_eq!(call().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        io::Write::write_all(&mut &queued, b"x").unwrap();
-        let mut heard = [0];
-        tokio::io::AsyncReadExt::read_exact(&mut taken, &mut heard).await.unwrap();
-        assert_eq!(heard, *b"x");
     }
 
     #[tokio::test]

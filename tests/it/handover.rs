@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use alloy_primitives::U256;
@@ -277,38 +277,6 @@ fn a_stop_answers_what_is_queued_at_its_sockets() {
         assert_eq!(answer.text(), "free");
     }
     assert_eq!(program.wait().code(), Some(0));
-}
-
-#[test]
-fn no_connection_that_was_made_is_lost_by_a_stop() {
-    let free = Arc::new(Seller::http(|call| call.reply(200, "", "free")));
-    for round in 0..5 {
-        let mut program = Program::start(Setup::new());
-        let (proxy, served) = (program.proxy(), Arc::new(AtomicUsize::new(0)));
-        let callers: Vec<_> = (0..4)
-            .map(|_| {
-                let (url, served) = (free.url("/"), served.clone());
-                std::thread::spawn(move || {
-                    loop {
-                        let stream = match TcpStream::connect(proxy) {
-                            Ok(stream) => stream,
-                            // Nobody is there any more, and the caller knows at once that nothing was done.
-                            Err(error) => return assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
-                        };
-                        let mut agent = Agent { wire: Wire::plain(stream) };
-                        agent.send(Agent::request_bytes("GET", &url, "Connection: close\r\n", b""));
-                        let answer = agent.response_to("GET").and_then(whole).unwrap_or_else(|e| panic!("round {round}: {e}"));
-                        assert_eq!(answer.text(), "free");
-                        served.fetch_add(1, Ordering::AcqRel);
-                    }
-                })
-            })
-            .collect();
-        eventually("traffic flows", || served.load(Ordering::Acquire) > 20);
-        program.terminate();
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
-        assert_eq!(program.wait().code(), Some(0));
-    }
 }
 
 #[test]
