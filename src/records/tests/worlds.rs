@@ -52,7 +52,8 @@ struct Event {
 fn event() -> impl Strategy<Value = Event> {
     let fate = prop_oneof![5 => Just(Some(What::Consumed)), 1 => Just(Some(What::Void)), 1 => Just(Some(What::Kept)), 1 => Just(None)];
     let offers = prop::collection::vec((1_u64..8, 0x11_u8..0x13), 1..3);
-    (0_i64..900_000, 0..2_usize, 0..3_usize, offers, 0..4_usize, any::<bool>(), fate)
+    let gap = prop_oneof![0_i64..5_000, 0_i64..900_000];
+    (gap, 0..2_usize, 0..3_usize, offers, 0..4_usize, any::<bool>(), fate)
         .prop_map(|(gap, agent, host, offers, context, yes, fate)| Event { gap, agent, host, offers, context, yes, fate })
 }
 
