@@ -7,7 +7,7 @@ REPEAT ?= 5
 CASES ?= 20000
 SECONDS_EACH ?= 600
 
-.PHONY: help demo test peers conformance fuzz bench lint image clean
+.PHONY: help demo test peers conformance fuzz mutants bench lint image clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -29,6 +29,9 @@ conformance:     ## the long runs: peer tests REPEAT times, property tests with 
 
 fuzz:            ## every fuzz target for SECONDS_EACH seconds
 	SECONDS_EACH=$(SECONDS_EACH) .ci/fuzz
+
+mutants:         ## change the code that decides about money: the tests have to notice (hours)
+	.ci/mutants
 
 bench:           ## measure; writes benches/RESULTS.md
 	.ci/bench

@@ -73,8 +73,8 @@ impl Books {
     /// What remains of `limit`: below zero only where people let it be exceeded in this period, else zero (M3.7).
     pub fn remaining(&self, scope: &Scope, span: Span, limit: MicroUsd) -> MicroUsd {
         let left = limit.saturating_sub(self.spent(scope, span));
-        let granted = || self.money.get(scope).is_some_and(|m| m.granted(span));
-        if left < MicroUsd::ZERO && !granted() { MicroUsd::ZERO } else { left }
+        let granted = self.money.get(scope).is_some_and(|m| m.granted(span));
+        if granted { left } else { left.max(MicroUsd::ZERO) }
     }
 
     /// What the first consumed purchase ever under these four was paid, and the last fifty, the oldest first (M3.3).

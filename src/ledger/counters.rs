@@ -61,7 +61,7 @@ impl Money {
     /// True if people let a payment within `span`, widened to quarters, exceed a limit.
     pub(super) fn granted(&self, span: Span) -> bool {
         let (from, until) = quarters(span);
-        from < until && self.granted.range(from..until).next().is_some()
+        self.granted.range(from..).next().is_some_and(|(at, _)| *at < until)
     }
 
     /// Adds everything that was posted to `other`.
@@ -103,7 +103,7 @@ impl Money {
             self.minutes.range(span.from.millis().div_euclid(MINUTE_MS)..).map(|(_, v)| v).sum()
         } else {
             let (from, until) = quarters(span);
-            if from < until { self.quarters.range(from..until).map(|(_, v)| v).sum() } else { 0 }
+            self.quarters.range(from..).take_while(|(at, _)| **at < until).map(|(_, v)| v).sum()
         };
         if remembered.len() == REMEMBERED {
             remembered.pop_front();
@@ -274,6 +274,55 @@ mod tests {
         money.post(at(60 * 24 * 40), 16);
         assert_eq!(money.spent(since(60 * 24 * 10 + 1)), 16, "a month later only the new one is left");
         assert_eq!(money.spent(Span::ALL), 27);
+    }
+
+    #[test]
+    fn minutes_are_kept_for_a_month_and_sums_for_the_spans_asked_for_lately() {
+        let at = |minute: i64| Timestamp::from_millis(minute * MINUTE_MS);
+        let mut money = Money::default();
+        money.post(at(1), 1);
+        money.post(at(1 + 31 * 1_440), 2);
+        assert_eq!(money.minutes.len(), 2, "31 days, inclusive");
+        money.post(at(2 + 31 * 1_440), 4);
+        assert_eq!(money.minutes.keys().copied().collect::<Vec<_>>(), [1 + 31 * 1_440, 2 + 31 * 1_440]);
+        for hour in 0..3 * REMEMBERED as i64 {
+            money.spent(span(hour * 3600, hour * 3600 + 3600));
+        }
+        let kept: Vec<Span> = money.remembered.borrow().iter().map(|(s, _)| *s).collect();
+        let last = 3 * REMEMBERED as i64 - 1;
+        assert_eq!((kept.len(), kept.last()), (REMEMBERED, Some(&span(last * 3600, last * 3600 + 3600))));
+    }
+
+    #[test]
+    fn a_sum_has_room_up_to_the_largest_number_and_not_beyond() {
+        let mut money = Money::default();
+        money.post(Timestamp::from_secs(0), 5);
+        assert!(money.has_room(i64::MAX - 5) && !money.has_room(i64::MAX - 4));
+    }
+
+    #[test]
+    fn m3_7_a_yes_marks_the_quarters_of_its_period() {
+        let mut money = Money::default();
+        money.mark(Timestamp::from_secs(900), 1);
+        for (from, until, marked) in
+            [(0, 900, false), (0, 901, true), (900, 1800, true), (1799, 1800, true), (1800, 2700, false), (1800, 0, false)]
+        {
+            assert_eq!(money.granted(span(from, until)), marked, "{from} {until}");
+        }
+        money.mark(Timestamp::from_secs(1000), -1);
+        assert!(!money.granted(Span::ALL));
+    }
+
+    #[test]
+    fn commitments_are_counted_from_an_instant_on_that_one_included() {
+        let mut instants = Instants::default();
+        [5, 7, 7, 9].into_iter().for_each(|ms| instants.add(Timestamp::from_millis(ms)));
+        let at = Timestamp::from_millis;
+        assert_eq!([4, 5, 6, 7, 8, 9, 10].map(|ms| instants.since(at(ms))), [4, 4, 3, 3, 1, 1, 0]);
+        assert_eq!(
+            [(5, 0), (5, 3), (6, 0), (7, 1), (7, 2), (8, 1)].map(|(ms, n)| instants.nth_since(at(ms), n).map(Timestamp::millis)),
+            [Some(5), Some(9), Some(7), Some(7), Some(9), None]
+        );
     }
 
     proptest! {

@@ -33,9 +33,7 @@ impl Histories {
     /// The purchase in row `num` was consumed.
     pub(super) fn add(&mut self, key: Key, num: i64, at: Timestamp, price: MicroUsd) {
         let prices = self.0.entry(key).or_default();
-        if prices.first.is_none_or(|(first, _)| num < first) {
-            prices.first = Some((num, price));
-        }
+        prices.first = Some(prices.first.map_or((num, price), |first| first.min((num, price))));
         prices.recent.insert(prices.recent.partition_point(|(n, ..)| *n <= num), (num, at, price));
         if prices.recent.len() > History::LENGTH {
             prices.recent.remove(0);
@@ -81,8 +79,9 @@ mod tests {
 
     #[test]
     fn m3_7_thirty_days_are_inclusive() {
-        assert_eq!(history(&[(0, 7), (5, 3)], REACH_MS), (2, 3, 3, Some(7)));
-        assert_eq!(history(&[(0, 7), (5, 3)], REACH_MS + 1), (1, 3, 3, Some(7)));
-        assert_eq!(history(&[(0, 7), (5, 3)], 2 * REACH_MS), (0, 0, 0, Some(7)));
+        const DAYS_30: i64 = 2_592_000_000;
+        assert_eq!(history(&[(0, 7), (5, 3)], DAYS_30), (2, 3, 3, Some(7)));
+        assert_eq!(history(&[(0, 7), (5, 3)], DAYS_30 + 1), (1, 3, 3, Some(7)));
+        assert_eq!(history(&[(0, 7), (5, 3)], 2 * DAYS_30), (0, 0, 0, Some(7)));
     }
 }

@@ -266,7 +266,7 @@ impl<'a> Judge<'a> {
             found.check(&rate.rule, i64::from(made), i64::from(rate.limit), ok, true);
             if !ok {
                 // As many must leave as are above the limit, and one more; with a limit of zero no passing of time helps.
-                let leaves = self.books.nth_commitment(&limits.scope, span, made - rate.limit).filter(|_| rate.limit > 0);
+                let leaves = self.books.nth_commitment(&limits.scope, span, made - rate.limit);
                 let violation = found.against(Reason::RateLimited, Some(&rate.rule));
                 violation.resets_at = leaves.map(|at| at.plus_millis(rate.span_ms));
             }
@@ -417,7 +417,7 @@ impl Verdict<'_> {
     /// text then settles it, so that the choice is the same in every order.
     pub(super) fn rank(&self, other: &Self) -> Ordering {
         let place = |v: &Self| {
-            let at = |a: &Allow| (a.flows.iter().position(|f| *f == v.offer.flow), a.transfer.iter().position(|t| *t == v.offer.transfer));
+            let at = |a: &Allow| (position(&a.flows, &v.offer.flow), position(&a.transfer, &v.offer.transfer));
             (v.entry.map(at), v.priced.as_ref().map(|(_, price)| *price))
         };
         let (a, b) = (self.offer, other.offer);
@@ -448,4 +448,8 @@ impl Verdict<'_> {
         };
         (class, violations.len(), self.priced.as_ref().map(|(_, price)| *price), self.considered.offer)
     }
+}
+
+fn position<T: PartialEq>(list: &[T], value: &T) -> Option<usize> {
+    list.iter().position(|own| own == value)
 }

@@ -33,8 +33,8 @@ impl HostPattern {
         }
         let (below, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
         match Host::parse(name) {
-            Ok(host) if !below && !name.contains('*') => Ok(Self::Exact(host)),
-            Ok(Host::Name(name)) if below => Ok(Self::Below(format!(".{name}").into())),
+            Ok(host) if !below => Ok(Self::Exact(host)),
+            Ok(Host::Name(name)) => Ok(Self::Below(format!(".{name}").into())),
             _ => Err(host_fault(text)),
         }
     }
@@ -44,7 +44,8 @@ impl HostPattern {
         match (self, host) {
             (Self::Any, _) => true,
             (Self::Exact(own), host) => own == host,
-            (Self::Below(suffix), Host::Name(name)) => name.len() > suffix.len() && name.ends_with(&**suffix),
+            // No name begins with a dot, so there is something before the suffix.
+            (Self::Below(suffix), Host::Name(name)) => name.ends_with(&**suffix),
             (Self::Below(_), Host::Ip(_)) => false,
         }
     }
@@ -63,7 +64,7 @@ impl HostPattern {
     pub(super) fn is_loopback(&self) -> bool {
         match self {
             Self::Exact(host) => host.is_loopback(),
-            Self::Below(suffix) => &**suffix == ".localhost" || suffix.ends_with(".localhost"),
+            Self::Below(suffix) => suffix.ends_with(".localhost"),
             Self::Any => false,
         }
     }
@@ -302,6 +303,7 @@ mod tests {
             ("/**", &["/", "/a", "/a/b", "//"], &[]),
             ("/a*c", &["/ac", "/abc", "/abcc", "/a*c"], &["/ab", "/a/c", "/acd", "/a"]),
             ("/a*b*c", &["/abc", "/aXbYc", "/abbc"], &["/ac", "/acb", "/ab"]),
+            ("/a*b*b*c", &["/abbc", "/aXbXbXc"], &["/abc", "/abXc"]),
             ("/*aa*", &["/aa", "/aaa", "/baab"], &["/a", "/aba"]),
             ("/*", &["/", "/a"], &["/a/b", "//"]),
             ("/a/**/z", &["/a/z", "/a/b/z", "/a/b/c/z", "/a/z/z"], &["/a/b", "/z", "/a/z/b", "/az"]),

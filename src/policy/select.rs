@@ -430,7 +430,7 @@ impl Judged<'_, '_> {
             let span = Span::last(rate.span_ms, self.selection.terms.now);
             let made = self.books.commitments(scope, span);
             if made >= rate.limit {
-                let leaves = self.books.nth_commitment(scope, span, made - rate.limit).filter(|_| rate.limit > 0);
+                let leaves = self.books.nth_commitment(scope, span, made - rate.limit);
                 let resets_at = leaves.map(|at| at.plus_millis(rate.span_ms));
                 self.against.push(Violation { rule: Some(rate.rule.clone()), resets_at, ..Violation::new(Reason::RateLimited) });
             }

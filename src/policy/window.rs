@@ -110,14 +110,10 @@ impl Window {
 
     fn calendar_span(self, now: Timestamp, zone: &TimeZone) -> Option<Span> {
         let instant = jiff::Timestamp::from_millisecond(now.millis()).ok()?;
-        let mut start = self.floor(zone.to_datetime(instant))?;
+        let start = self.floor(zone.to_datetime(instant))?;
+        // The wall clock reads `start` or later now, so the first instant at which it did is not after now.
         let (mut from, mut next) = (begins(start, zone)?, self.after(start)?);
-        // Around a transition the wall clock may name a period that ended or has not begun: walk to the one that holds `now`.
-        while now < from {
-            next = start;
-            start = self.before(start)?;
-            from = begins(start, zone)?;
-        }
+        // Where a clock went back over the end of a period, it names one that has ended: walk to the one that holds `now`.
         let mut until = begins(next, zone)?;
         while now >= until {
             next = self.after(next)?;
@@ -140,10 +136,6 @@ impl Window {
 
     fn after(self, start: DateTime) -> Option<DateTime> {
         start.checked_add(self.length()?).ok()
-    }
-
-    fn before(self, start: DateTime) -> Option<DateTime> {
-        start.checked_sub(self.length()?).ok()
     }
 
     fn length(self) -> Option<jiff::Span> {
@@ -185,7 +177,7 @@ impl std::fmt::Display for Period {
     }
 }
 
-/// The first instant at which the wall clock in `zone` reads `civil` or later.
+/// The first instant at which the wall clock in `zone` reads `civil`, a whole second, or later.
 pub(super) fn begins(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     let instant = match ambiguous.offset() {
@@ -196,12 +188,7 @@ pub(super) fn begins(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
             zone.following(earlier).next()?.timestamp()
         }
     };
-    Some(Timestamp::from_millis(ceil_millis(instant)))
-}
-
-fn ceil_millis(instant: jiff::Timestamp) -> i64 {
-    let (ms, rest) = (instant.as_millisecond(), instant.subsec_nanosecond() % 1_000_000);
-    if rest > 0 { ms + 1 } else { ms }
+    Some(Timestamp::from_millis(instant.as_millisecond()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod claims;
 mod conditions;
 mod cosigned;
+mod counted;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod durability;

@@ -84,6 +84,7 @@ fn a_refusal_says_when_the_hours_begin() {
     let next = |now: &str| office.next(at(now), &zone("UTC")).map(|t| t.rfc3339());
     assert_eq!(next("2026-11-27T08:00:00Z").as_deref(), Some("2026-11-27T09:00:00Z"));
     assert_eq!(next("2026-11-27T17:00:00Z").as_deref(), Some("2026-12-01T09:00:00Z"), "weekend and holiday");
+    assert_eq!(next("2026-12-01T09:00:00Z").as_deref(), Some("2026-12-02T09:00:00Z"), "after now, not now");
     let gap = hours(r#"{ from: "02:30", to: "04:00" }"#);
     let next = gap.next(at("2026-03-08T06:00:00Z"), &zone("America/New_York")).unwrap();
     assert_eq!(next.rfc3339(), "2026-03-08T07:00:00Z", "the clock jumps over 02:30 to 03:00");

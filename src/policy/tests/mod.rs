@@ -3,6 +3,7 @@
 
 mod bad;
 mod cosigner;
+mod edges;
 mod egress;
 mod examples;
 mod explain;
@@ -13,6 +14,7 @@ mod order;
 mod risk;
 mod rules;
 mod second_look;
+mod selection;
 mod shared;
 mod speed;
 
