@@ -172,4 +172,15 @@ mod tests {
         assert_eq!(&*bare.accepted, r##"{"#":"0012","description":null,"extra":{"name":null,"score":"0.5"}}"##, "S19");
         assert_eq!(bare.resource, None);
     }
+
+    #[test]
+    fn what_is_longer_than_64_kib_is_not_looked_into() {
+        let filled = |n: usize| format!(r#"{{"confidence":0.5,"x":"{}"}}"#, "x".repeat(n - 25));
+        for (length, expected) in [(65_536, Some("0.5")), (65_537, None), (65_538, None)] {
+            let text = filled(length);
+            assert_eq!(text.len(), length);
+            let offer = Offer { wire: WireEntry { accepted: text.into(), resource: None, extensions: None }, ..usdc(1) };
+            assert_eq!(find(&offer, "confidence").map(|d| d.to_string()).as_deref(), expected, "{length}");
+        }
+    }
 }

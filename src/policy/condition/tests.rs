@@ -241,6 +241,58 @@ fn sums_beyond_what_money_can_be_are_an_error_and_per_cent_rounds_up() {
     }
 }
 
+#[test]
+fn m3_2_length_depth_and_digits_are_bounded_inclusively() {
+    let text = |n: usize| format!("\"{}\" == agent", "x".repeat(n - 11));
+    assert_eq!(mistake(&text(512)), "none");
+    assert!(mistake(&text(513)).contains("longer than 512"));
+    let brackets = |n: usize| format!("{}true{}", "(".repeat(n), ")".repeat(n));
+    assert_eq!(mistake(&brackets(32)), "none");
+    assert!(mistake(&brackets(33)).contains("nested deeper than 32"));
+    assert_eq!(mistake(&vec!["(true)"; 40].join(" && ")), "none", "side by side is not nested");
+    let sums = |n: usize| mistake(&format!("1{}", "+1".repeat(n)));
+    assert_eq!(sums(128), "`+` and `-` stand only between amounts of money");
+    assert!(sums(129).contains("nested deeper than 32"));
+    let digits = "a number has more than 15 digits, which would be rounded: write fewer";
+    for (text, expected) in [
+        ("has(ctx.confidence) && ctx.confidence > 0.12345678901234", "none"),
+        ("has(ctx.confidence) && ctx.confidence > 0.123456789012345", digits),
+        ("agent == \"a\" || has(ctx.confidence) && ctx.confidence > 0.123456789012345", digits),
+        ("agent == \"1.00000000000000000\"", "none"),
+        ("agent == '1.00000000000000000'", "none"),
+        ("offer.amount == 1234567890123456", "none"),
+        ("request.port > -1", "none"),
+        ("price.usd < pct(price.usd, 1000000)", "none"),
+        (
+            "price.usd < pct(price.usd, 1000001)",
+            "pct() takes an amount of money and a whole number of per cent: write pct(history.median_usd, 150)",
+        ),
+    ] {
+        assert_eq!(mistake(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn numbers_are_compared_at_the_edge_and_a_past_without_purchases_has_no_price() {
+    for (text, expected) in [
+        ("request.port < 444", true),
+        ("request.port < 443", false),
+        ("request.port <= 443", true),
+        ("request.port > 442", true),
+        ("request.port > 443", false),
+        ("request.port >= 443", true),
+        ("request.port != 443", false),
+        ("request.port != 442", true),
+        ("request.port > -1", true),
+        ("request.port > -(1)", true),
+        ("has(history.median_usd)", false),
+        ("has(history.last_usd)", false),
+        ("has(history.first_usd)", false),
+    ] {
+        assert_eq!(eval(text, &PLAIN), Ok(expected), "{text}");
+    }
+}
+
 /// An expression over flags and small numbers that the library's interpreter understands as well.
 fn shared() -> impl proptest::strategy::Strategy<Value = String> {
     use proptest::prelude::*;

@@ -209,6 +209,13 @@ fn a_policy_tells_what_it_holds() {
 }
 
 #[test]
+fn m1_6_an_approval_carries_its_entrys_rules_for_repeats() {
+    let policy = allowing("[ { id: e, host: api.example, repeats: { lost_hold: 30m, paid_redirects: 3 } } ]");
+    let repeats = Ask::default().of(&policy, vec![usdc(1)], &Books::default()).verdict.unwrap().repeats();
+    assert_eq!((repeats.lost_hold.as_secs(), repeats.paid_redirects), (1_800, 3));
+}
+
+#[test]
 fn m3_7_texts_and_flags_are_equal_or_not() {
     for (condition, denied) in [
         ("request.host == \"api.example\"", true),
