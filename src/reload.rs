@@ -61,12 +61,18 @@ impl Default for Timing {
 /// Content to value; the number counts the values of this process, from 1. Errors are complete lines with file, line, column.
 pub type Parse<T> = Box<dyn Fn(&[Source], u64) -> Result<T, Vec<String>> + Send>;
 
+/// Which files lie beside these sources.
+pub type Beside = Box<dyn Fn(&[Source]) -> Vec<Source> + Send>;
+
+/// Yes, or complete lines that say why not.
+pub type Admit<T> = Box<dyn Fn(&T, &[Source], &[Source]) -> Result<(), Vec<String>> + Send>;
+
 /// A last look at what was parsed, with the files beside it: for signatures. Without a yes it does not take effect.
 pub struct Gate<T> {
     /// The files beside the sources whose content counts; those that are not there are left out.
-    pub beside: Box<dyn Fn(&[Source]) -> Vec<Source> + Send>,
+    pub beside: Beside,
     /// Value, sources and what is beside them.
-    pub admit: Box<dyn Fn(&T, &[Source], &[Source]) -> Result<(), Vec<String>> + Send>,
+    pub admit: Admit<T>,
 }
 
 /// Told of every value that took effect.

@@ -69,7 +69,7 @@ pub struct Judged {
 impl Judged {
     /// Whether something else is paid or asked; another reason for the same no is none of it.
     pub fn changes(&self) -> bool {
-        let terms = |v: &Verdict| (v.say == Say::Allow).then(|| (v.micro, v.offer));
+        let terms = |v: &Verdict| (v.say == Say::Allow).then_some((v.micro, v.offer));
         self.live.say != self.draft.say || terms(&self.live) != terms(&self.draft)
     }
 

@@ -155,7 +155,7 @@ async fn m2_2_a_list_that_the_policy_no_longer_names_is_no_longer_counted() {
     let (_dir, ledger) = fresh();
     let list = |names: &[&str]| Members::of(names.iter().map(|n| n.parse::<AgentId>().unwrap()));
     let (ours, theirs) = (list(&["research-bot", "x"]), list(&["research-bot", "y"]));
-    let follow = |lists: &[&Members]| ledger.shared.state().books.follow(0, lists.iter().map(|m| Members::clone(m)));
+    let follow = |lists: &[&Members]| ledger.shared.state().books.follow(0, lists.iter().copied().cloned());
     let sums = || [&ours, &theirs].map(|m| ledger.read(|b| b.spent(&Scope::Shared(m.clone(), None), everything()).micro()));
     follow(&[&ours, &theirs]);
     drop(buy(&ledger, 7, 1).await);

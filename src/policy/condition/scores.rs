@@ -105,7 +105,7 @@ pub(in crate::policy) fn bare(wire: &WireEntry, place: usize) -> WireEntry {
         };
         // In the order of their names: the map has none.
         let mut all: Vec<_> = from.0.iter().collect();
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.sort_by_key(|(key, _)| *key);
         let kept = all.into_iter().filter(|(name, raw)| legal(name) && raw.is_some() && !leave.iter().any(|l| *l == &***name));
         kept.map(|(name, raw)| (name.to_string(), raw.and_then(number).map_or(Value::Null, |n| n.to_string().into()))).collect()
     };
@@ -121,7 +121,7 @@ pub(in crate::policy) fn bare(wire: &WireEntry, place: usize) -> WireEntry {
         let objects: Vec<&str> = all.0.iter().filter(|(_, raw)| raw.is_some_and(is_object)).map(|(name, _)| &**name).collect();
         let mut kept = scores(&all, &objects);
         let mut objects: Vec<_> = all.0.iter().filter_map(|(name, raw)| Some((name, raw.filter(|raw| is_object(raw))?))).collect();
-        objects.sort_by(|(a, _), (b, _)| a.cmp(b));
+        objects.sort_by_key(|(key, _)| *key);
         for (n, (_, raw)) in objects.into_iter().enumerate() {
             let extension = object(raw.get());
             if let Some(info) = extension.as_ref().and_then(|e| e.get("info")).and_then(|raw| object(raw.get())) {

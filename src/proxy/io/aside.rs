@@ -160,7 +160,7 @@ impl Aside {
         let mut book = self.book();
         self.early.store(false, Ordering::Relaxed);
         let early = std::mem::take(&mut book.early);
-        (!early.is_empty() && !(late && book.answered)).then_some(early)
+        (!(early.is_empty() || late && book.answered)).then_some(early)
     }
 }
 
