@@ -13,19 +13,35 @@ use super::access::Record;
 use super::agent::Caller;
 use super::body::{AgentBody, BodyError};
 use super::connection::Connection;
+use super::forward::Begun;
 use super::load::Running;
 use super::{error, forward};
 use crate::payment::Reason;
 
-/// Answers one request of an agent's connection, within the limits. `refusal`: what arrived was no request, and why.
-pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>, refusal: Option<Reason>) -> Response<Counted> {
+/// A request that counts, and what has been done with it.
+pub(super) struct Admitted {
+    begun: Begun,
+    running: Option<Running>,
+    record: Option<Record>,
+    connect: bool,
+}
+
+/// Begins to answer one request of an agent's connection, within the limits. `refusal`: what arrived was no request, and why.
+pub(super) fn begin(conn: &Arc<Connection>, request: Request<Incoming>, refusal: Option<Reason>) -> Admitted {
     let connect = request.method() == Method::CONNECT;
     let mut record = Record::of(conn, &request);
     let admitted = refusal.map_or_else(|| admit(conn, &request, record.as_mut()), Err);
-    let (response, running) = match admitted {
-        Ok((caller, running)) => (forward::serve(conn, request, caller).await, running),
-        Err(reason) => (refused(reason, request.version()), None),
+    let (begun, running) = match admitted {
+        Ok((caller, running)) => (forward::begin(conn, request, caller), running),
+        Err(reason) => (Begun::Answered(Box::new(refused(reason, request.version()))), None),
     };
+    Admitted { begun, running, record, connect }
+}
+
+/// Answers it.
+pub(super) async fn finish(conn: &Arc<Connection>, admitted: Admitted) -> Response<Counted> {
+    let Admitted { begun, running, mut record, connect } = admitted;
+    let response = forward::finish(conn, begun).await;
     if let Some(record) = &mut record {
         record.answered(&response);
     }

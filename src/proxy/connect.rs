@@ -61,7 +61,7 @@ fn later(conn: Arc<Connection>, caller: Caller, opening: Opening, upgrade: OnUpg
 /// connected to.
 pub(super) async fn secure_listener(conn: Arc<Connection>, stream: TcpStream) {
     let names = Names::Asked { or: Host::Ip(conn.peer.local.ip().to_canonical()) };
-    if let Some((stream, many)) = tunnel::accept_tls(&conn, stream.into(), names).await {
+    if let Some((stream, many)) = tunnel::accept_tls(&conn, stream.into(), names, |_| ()).await {
         if many { serving::http2(conn, stream).await } else { serving::http1(conn, stream).await }
     }
 }

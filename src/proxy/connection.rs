@@ -13,6 +13,7 @@ use super::Proxy;
 use super::agent::{self, Caller};
 use super::io::Unflushed;
 use super::pool::Route;
+use super::reach::Coming;
 use super::server::Worker;
 use super::target::{Place, Target};
 use super::upstream::Sender;
@@ -64,6 +65,8 @@ pub(super) struct Connection {
     /// True from the first request on.
     pub(super) asked: Arc<AtomicBool>,
     pinned: Mutex<Option<Pinned>>,
+    /// The first connection to the seller, if it was begun before the first request.
+    pub(super) coming: Coming,
     /// The worker looks at this connection from time to time.
     watched: AtomicBool,
     /// Where the last request went.
@@ -116,6 +119,7 @@ impl Connection {
             unflushed: Arc::default(),
             asked: Arc::default(),
             pinned: Mutex::default(),
+            coming: Coming::default(),
             watched: AtomicBool::new(false),
             place: Mutex::default(),
             judged: Mutex::default(),
@@ -168,9 +172,11 @@ impl Connection {
         self.judged(caller, target).payable
     }
 
-    /// Whether the policy lets this agent connect there at all. Asked before anything is looked up or dialled.
-    pub(super) fn permitted(&self, caller: &Caller, target: &Target) -> Result<(), Reason> {
-        if self.judged(caller, target).connects { Ok(()) } else { Err(Reason::EgressDenied) }
+    /// Whether the policy lets this agent connect there at all, and if it does, [`Self::payable`]. Asked before anything is looked
+    /// up or dialled.
+    pub(super) fn permitted(&self, caller: &Caller, target: &Target) -> Result<bool, Reason> {
+        let judged = self.judged(caller, target);
+        if judged.connects { Ok(judged.payable) } else { Err(Reason::EgressDenied) }
     }
 
     fn judged(&self, caller: &Caller, target: &Target) -> Judged {

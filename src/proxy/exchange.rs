@@ -1,6 +1,6 @@
 //! One paid exchange: an answer that is produced once and read by whoever waits for it.
 //!
-//! The money runtime writes, an agent's connection reads through a bounded window. When the agent hangs up the writer goes
+//! The paid task writes, an agent's connection reads through a bounded window. When the agent hangs up the writer goes
 //! on to the keep limit, so that an identical request can attach and read from the start (M1.1, M1.6).
 
 mod waiter;
@@ -143,7 +143,7 @@ impl Exchange {
         result
     }
 
-    // --- the writing side, on the money runtime ---
+    // --- the writing side ---
 
     /// True while an agent waits for this answer.
     pub(super) fn wanted(&self) -> bool {
@@ -253,7 +253,7 @@ impl Exchange {
         }
     }
 
-    // --- the reading side, on a worker ---
+    // --- the reading side ---
 
     /// Becomes the waiter of a running exchange; false if its beginning is gone or somebody else waits.
     fn attach(&self) -> bool {

@@ -24,27 +24,48 @@ use crate::payment::Reason;
 use crate::protocol;
 use crate::treasurer::Treasurer;
 
-/// Answers one request of an agent's connection. Never fails: a failure is an answer too.
-pub(super) async fn serve(conn: &Arc<Connection>, request: Request<Incoming>, caller: Result<Caller, Reason>) -> Response<AgentBody> {
+/// A request with which everything is done that waits for nothing. Small: it is part of what every request allocates.
+pub(super) enum Begun {
+    /// To be sent on.
+    Leg(Box<Leg>),
+    /// The answer is there.
+    Answered(Box<Response<AgentBody>>),
+    /// CONNECT.
+    Opening(Pin<Box<dyn Future<Output = Response<AgentBody>> + Send>>),
+}
+
+/// The first part of answering one request of an agent's connection. Never fails: a failure is an answer too.
+pub(super) fn begin(conn: &Arc<Connection>, request: Request<Incoming>, caller: Result<Caller, Reason>) -> Begun {
+    let answered = |response| Begun::Answered(Box::new(response));
     if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         // A tunnel inside a tunnel would lead past what the outer one decided.
         if conn.inside.is_some() {
-            return error::failure(Reason::BadRequest);
+            return answered(error::failure(Reason::BadRequest));
         }
-        return Box::pin(connect::serve(conn, request, caller)).await;
+        let conn = conn.clone();
+        return Begun::Opening(Box::pin(async move { connect::serve(&conn, request, caller).await }));
     }
     if information::is_asked(conn, &request) {
-        return information::answer(conn, request.method(), request.uri().path(), caller);
+        return answered(information::answer(conn, request.method(), request.uri().path(), caller));
     }
     match prepare(conn, request, caller) {
-        Ok(mut leg) => forward(conn, &mut leg).await,
-        Err(reason) => error::failure(reason),
+        Ok(leg) => Begun::Leg(leg),
+        Err(reason) => answered(error::failure(reason)),
+    }
+}
+
+/// The rest of it.
+pub(super) async fn finish(conn: &Arc<Connection>, begun: Begun) -> Response<AgentBody> {
+    match begun {
+        Begun::Leg(mut leg) => forward(conn, &mut leg).await,
+        Begun::Answered(response) => *response,
+        Begun::Opening(opening) => opening.await,
     }
 }
 
 /// A request in the form in which it is forwarded, and what was found out about it before. There is one of it, and it is lent:
 /// whatever a step takes by value is once more in the state that every request allocates.
-struct Leg {
+pub(super) struct Leg {
     caller: Caller,
     place: Place,
     /// Until it is sent.
@@ -69,8 +90,8 @@ fn wanted(conn: &Connection, request: &Request<Incoming>) -> Wanted {
     if conn.inside.is_some() || shape::is_grpc(request.headers()) { Wanted::Known } else { Wanted::Negotiated }
 }
 
-/// Who asks, and what for. Inside a tunnel both were decided when it was opened.
-fn route(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, Reason>) -> Result<(Caller, Place), Reason> {
+/// Who asks, what for, and whether it could be paid for. Inside a tunnel the first two were decided when it was opened.
+fn route(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, Reason>) -> Result<(Caller, Place, bool), Reason> {
     let place = match conn.inside.as_ref().map(|inside| &inside.towards) {
         None => conn.place(|last| Place::absolute(request.uri(), last))?,
         Some(Towards::Fixed(target)) => conn.place(|last| last.map_or_else(|| Place::new(target.clone()), |last| Ok(last.clone())))?,
@@ -80,13 +101,13 @@ fn route(conn: &Connection, request: &Request<Incoming>, caller: Result<Caller, 
         place.check_inner(request.uri(), request.headers())?;
     }
     let caller = caller?;
-    conn.permitted(&caller, &place.target)?;
-    Ok((caller, place))
+    let payable = conn.permitted(&caller, &place.target)?;
+    Ok((caller, place, payable))
 }
 
 /// All that is done before something is waited for.
-fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Result<Leg, Reason> {
-    let (caller, place) = route(conn, &request, caller)?;
+fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Caller, Reason>) -> Result<Box<Leg>, Reason> {
+    let (caller, place, payable) = route(conn, &request, caller)?;
     if headers::is_loop(request.headers(), &conn.proxy.pseudonym) {
         return Err(Reason::Loop);
     }
@@ -96,9 +117,9 @@ fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Cal
     let interim = request.version() == Version::HTTP_11;
     let context = origin_form(conn, &mut request, &place);
     let arrived = Instant::now();
-    let payable = conn.payable(&caller, &place.target);
+    let own_line = wanted == Wanted::Http1 && switching.is_none();
     let mut repeatable =
-        Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, context, carries_payment, wanted };
+        Repeatable { method: request.method().clone(), uri: request.uri().clone(), copy: None, context, carries_payment, wanted, own_line };
     let bodiless = switching.is_some() || request.body().is_end_stream();
     let progress = (!bodiless).then(|| Arc::new(Progress::new(conn.proxy.limits.body)));
     let copy = payable.then(|| request.headers().clone());
@@ -112,7 +133,7 @@ fn prepare(conn: &Connection, mut request: Request<Incoming>, caller: Result<Cal
         Some(moved) => SellerBody::Agent(body, moved.clone()),
     });
     repeatable.copy = copy.map(|headers| (headers, replay));
-    Ok(Leg { caller, place, request: Some(request), repeatable: Some(repeatable), wanted, switching, progress, interim, arrived })
+    Ok(Box::new(Leg { caller, place, request: Some(request), repeatable: Some(repeatable), wanted, switching, progress, interim, arrived }))
 }
 
 /// Origin-form, one Host from the target, no hop-by-hop fields. What the agent says of its request, for us alone.
@@ -242,6 +263,10 @@ async fn take_ready(conn: &Connection, key: &Route, wanted: Wanted) -> Option<Se
         if sender.ready().await.is_ok() {
             return Some(sender);
         }
+    }
+    if let Some(coming) = conn.coming.take() {
+        // Used as a kept one is: it may have waited for long.
+        return Box::pin(async move { coming.await.ok() }).await;
     }
     pool.take(key)
 }

@@ -1,5 +1,5 @@
 //! The edge: everything that knows hyper and sockets. A request that gets no 402 meets `server` → `forward` → `upstream`
-//! and nothing else; only a 402 enters `paywall`, and only a payment leaves the worker for the money runtime (`paid`).
+//! and nothing else; only a 402 enters `paywall`, and only what decides and signs leaves the worker for the money runtime (`paid`).
 
 mod access;
 mod admission;
@@ -19,6 +19,7 @@ mod headers;
 mod information;
 mod io;
 mod kept;
+mod line;
 mod live;
 mod load;
 mod names;
@@ -27,6 +28,7 @@ mod parent;
 mod paywall;
 mod phase;
 mod pool;
+mod reach;
 mod record;
 mod relay;
 mod replay;

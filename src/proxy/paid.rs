@@ -1,7 +1,8 @@
-//! The paid task: from a parsed challenge to a recorded outcome, on the money runtime.
+//! The paid task: from a parsed challenge to a recorded outcome.
 //!
 //! It owns the purchase and the upstream exchange to the end of the body. The agent's connection only reads from it, so a
-//! hang-up cancels nothing that was paid for, and drain can wait for it.
+//! hang-up cancels nothing that was paid for, and drain can wait for it. Decision, hold and signature are made on the money
+//! runtime; the task itself runs on the worker of the agent's connection, so that no answer crosses threads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::error;
 use super::exchange::{Exchange, Failure, Head};
 use super::headers;
 use super::io::Manner;
+use super::line::Line;
 use super::paywall::{Challenged, read_challenge};
 use super::record;
 use super::strict::Names;
@@ -49,10 +51,12 @@ pub(super) struct Again {
 pub(super) struct Paid {
     pub(super) proxy: Arc<Proxy>,
     pub(super) till: Arc<Till>,
-    pub(super) ask: Ask,
-    pub(super) challenge: Challenge,
+    pub(super) ask: Arc<Ask>,
+    pub(super) challenge: Arc<Challenge>,
     pub(super) target: Target,
     pub(super) request: Again,
+    /// The connection that the challenge came on.
+    pub(super) line: Line,
     pub(super) exchange: Arc<Exchange>,
     /// When the challenge came.
     pub(super) started: Instant,
@@ -69,8 +73,7 @@ impl Paid {
     /// Runs the whole exchange; every way out tells the waiter, the log and the metrics.
     pub(super) async fn run(mut self) {
         for _ in 0..ATTACH_TRIES {
-            let wanted = || self.exchange.wanted();
-            match self.till.treasurer.obtain(&self.ask, &self.challenge, &wanted).await {
+            match self.obtain().await {
                 Err(refusal) => return self.refuse(refusal),
                 Ok(Ticket::Pay(payment)) => return self.pay(*payment).await,
                 Ok(Ticket::Kept(commitment)) if self.is_stale(&commitment) => self.write_off(*commitment),
@@ -90,6 +93,14 @@ impl Paid {
         let refusal = Refusal::because(Reason::Busy);
         self.till.treasurer.note(&self.ask, &self.challenge, &refusal);
         self.refuse(refusal);
+    }
+
+    /// Decision, hold and signature, on the money runtime. What it began it ends there, even if this task is gone.
+    async fn obtain(&self) -> Result<Ticket, Refusal> {
+        let (till, exchange) = (self.till.clone(), self.exchange.clone());
+        let (ask, challenge) = (self.ask.clone(), self.challenge.clone());
+        let obtaining = async move { till.treasurer.obtain(&ask, &challenge, &|| exchange.wanted()).await };
+        self.proxy.money.spawn(obtaining).await.unwrap_or_else(|_| Err(Refusal::because(Reason::Internal)))
     }
 
     fn refuse(&self, refusal: Refusal) {
@@ -127,9 +138,13 @@ impl Paid {
         }
     }
 
-    /// Sends once more, on a connection of its own, with the payment and without following redirects.
+    /// Sends once more, with the payment and without following redirects: on the connection that the challenge came on, if that
+    /// is certainly free, else on a new one.
     async fn send(&mut self, commitment: &mut Commitment, credential: (HeaderName, HeaderValue)) -> Result<Sent, Reason> {
-        let mut sender = self.proxy.dialer.http(&self.target, self.request.wanted).await?;
+        let (mut sender, mut free) = match self.line.take(self.started) {
+            Some(sender) => (sender, true),
+            None => (self.proxy.dialer.http(&self.target, self.request.wanted).await?, false),
+        };
         // It leaves with this request, so that its room is free again once it is written.
         let body = std::mem::take(&mut self.request.body);
         let body = if body.is_empty() { SellerBody::Empty } else { SellerBody::Kept(Box::new(body)) };
@@ -142,12 +157,23 @@ impl Paid {
         commitment.sent();
         // Interim answers to it are not passed on: whoever reads may be another request than the one that waits now.
         let manner = Manner { names: self.request.names.take(), early: None };
-        let answer = self.proxy.dialer.exchange(&mut sender, &self.target, &mut request, None, Instant::now(), manner);
-        let answer = crate::failpoint::after_start("first_byte_sent", answer).await;
-        answer.map(|answer| (answer, sender.names())).map_err(|error| match error {
-            SendError::NotSent(_) => Reason::UpstreamClosed,
-            SendError::Failed(reason) => reason,
-        })
+        loop {
+            let answer = self.proxy.dialer.exchange(&mut sender, &self.target, &mut request, None, Instant::now(), manner.clone());
+            match crate::failpoint::after_start("first_byte_sent", answer).await {
+                Ok(response) => {
+                    let names = sender.names();
+                    self.line.put_back(sender);
+                    return Ok((response, names));
+                }
+                // Not a byte of it has left: it ended in the moment between.
+                Err(SendError::NotSent(unsent)) if std::mem::take(&mut free) => {
+                    sender = self.proxy.dialer.http(&self.target, self.request.wanted).await?;
+                    request = Some(*unsent);
+                }
+                Err(SendError::NotSent(_)) => return Err(Reason::UpstreamClosed),
+                Err(SendError::Failed(reason)) => return Err(reason),
+            }
+        }
     }
 
     async fn receive(
@@ -224,8 +250,10 @@ impl Paid {
         }
         self.proxy.metrics.paid_request(&self.ask.agent, self.started.elapsed());
         record::payment(&self.ask, commitment.purchase(), label, reason, self.started.elapsed());
-        let (signer, id) = (self.till.signer.clone(), commitment.purchase().id);
-        tokio::spawn(async move { signer.settle(id, outcome).await });
+        if self.till.signer.listens() {
+            let (signer, id) = (self.till.signer.clone(), commitment.purchase().id);
+            self.proxy.money.spawn(async move { signer.settle(id, outcome).await });
+        }
     }
 
     /// Settled, and the answer is gone (M1.6).

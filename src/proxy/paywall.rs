@@ -17,9 +17,11 @@ use super::connection::Connection;
 use super::error;
 use super::exchange::{Exchange, Failure, Waiting};
 use super::headers;
+use super::line::Line;
 use super::paid::{Again, Paid};
 use super::record;
 use super::replay::{NotKept, Replay};
+use super::server::Open;
 use super::target::Target;
 use super::upload::Upload;
 use super::upstream::Wanted;
@@ -45,6 +47,8 @@ pub(super) struct Repeatable {
     pub(super) carries_payment: bool,
     /// What the paid request is to be spoken in.
     pub(super) wanted: Wanted,
+    /// The agent's connection has a connection to the seller of its own, which stays HTTP.
+    pub(super) own_line: bool,
 }
 
 /// A seller's answer of which the body may have been read in part, in search of a challenge.
@@ -124,7 +128,7 @@ async fn collect(answer: &mut Challenged, limit: usize, time: Duration) -> bool 
 
 /// Answers a request that got a 402.
 pub(super) async fn answer(
-    conn: &Connection,
+    conn: &Arc<Connection>,
     caller: &Caller,
     target: &Target,
     request: Repeatable,
@@ -138,7 +142,18 @@ pub(super) async fn answer(
     let mut seller = read_challenge(proxy, response).await;
     let Some(challenge) = seller.challenge.take() else { return seller.untouched() };
     proxy.metrics.challenge(&caller.agent, challenge.protocol);
-    match pay(conn, caller, target, request, challenge).await {
+    let paid = {
+        let mut paying = std::pin::pin!(pay(conn, caller, target, request, challenge));
+        let mut rest = std::pin::pin!(read_rest(&mut seller));
+        let mut reading = true;
+        // Read while the payment is made: the connection is then free for the paid request.
+        std::future::poll_fn(|cx| {
+            reading = reading && rest.as_mut().poll(cx).is_pending();
+            paying.as_mut().poll(cx)
+        })
+        .await
+    };
+    match paid {
         Ok(response) => {
             discard(seller);
             response
@@ -169,18 +184,29 @@ fn refused(conn: &Connection, caller: &Caller, target: &Target, refusal: &Refusa
     }
 }
 
-/// Reads a small body to its end in the background, so that the connection can serve the next request.
-fn discard(seller: Challenged) {
-    let small = seller.head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok()).is_some_and(|n: u64| n <= 64 * 1024);
-    if let (true, Some(mut rest)) = (small, seller.rest) {
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(Duration::from_secs(1), async { while let Some(Ok(_)) = rest.frame().await {} }).await;
-        });
+/// What a body may have that is read although nobody wants it: so that its connection can serve the next request.
+const SMALL: usize = 64 * 1024;
+
+fn is_small(seller: &Challenged) -> bool {
+    seller.head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok()).is_some_and(|n: usize| n <= SMALL)
+}
+
+/// Reads a small body to its end. It stays in front of what is left, for a refusal that passes the seller's own words on.
+async fn read_rest(seller: &mut Challenged) {
+    if seller.rest.is_some() && is_small(seller) {
+        collect(seller, SMALL, Duration::from_secs(1)).await;
+    }
+}
+
+/// Reads a small body to its end in the background.
+fn discard(mut seller: Challenged) {
+    if seller.rest.is_some() && is_small(&seller) {
+        tokio::spawn(async move { read_rest(&mut seller).await });
     }
 }
 
 async fn pay(
-    conn: &Connection,
+    conn: &Arc<Connection>,
     caller: &Caller,
     target: &Target,
     request: Repeatable,
@@ -234,8 +260,9 @@ async fn pay(
     let key = KeyBuilder::new(&ask.agent, ask.session.as_ref(), &ask.method, &ask.url);
     (ask.key, ask.likeness) = key.finish(&headers, &digest);
     let names = conn.unflushed.wire.aside.asked();
+    let line = if request.own_line { Line::of(conn, (caller.agent.clone(), target.clone())) } else { Line::none() };
     let again = Again { method: request.method, uri: request.uri, headers, body, wanted: request.wanted, names };
-    start(conn, ask, challenge, target.clone(), again, started).await
+    start(conn, ask, challenge, target.clone(), again, line, started).await
 }
 
 /// The declared values of what the agent said. Not in the request key (M1.1): another word for the same request buys it no twin.
@@ -260,13 +287,14 @@ async fn finish_upload(body: Option<&Replay>) -> Result<Upload, NotKept> {
     }
 }
 
-/// Starts the paid task on the money runtime and waits for its answer.
+/// Starts the paid task and waits for its answer.
 async fn start(
-    conn: &Connection,
+    conn: &Arc<Connection>,
     ask: Ask,
     challenge: Challenge,
     target: Target,
     request: Again,
+    line: Line,
     started: Instant,
 ) -> Result<Response<AgentBody>, Failure> {
     let proxy = &conn.proxy;
@@ -280,9 +308,12 @@ async fn start(
     let till = proxy.till().ok_or_else(|| refuse(Reason::LedgerHandover))?;
     let exchange = Exchange::new();
     let waiting = Waiting::new(exchange.clone());
-    let paid = Paid { proxy: Arc::clone(proxy), till, ask, challenge, target, request, exchange, started };
-    proxy.money.spawn(async move {
-        let _live = live;
+    let (ask, challenge) = (Arc::new(ask), Arc::new(challenge));
+    let paid = Paid { proxy: Arc::clone(proxy), till, ask, challenge, target, request, line, exchange, started };
+    // The worker lives as long as the task, whatever becomes of the agent's connection.
+    let open = Open::of(&conn.worker);
+    tokio::spawn(async move {
+        let _counted = (live, open);
         paid.run().await;
     });
     waiting.response(&conn.unflushed).await.map(|response| response.map(AgentBody::Paid))

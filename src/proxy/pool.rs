@@ -90,6 +90,16 @@ struct Shared {
 }
 
 impl Pool {
+    /// Whether an HTTP/1 connection seems to be idle.
+    pub(super) fn has(&self, key: &Route) -> bool {
+        lock(&self.idle).get(key).is_some_and(|list| list.iter().any(|(sender, _)| sender.is_ready()))
+    }
+
+    /// Whether the HTTP/2 connection of a route is known, or that there is none.
+    pub(super) fn is_shared(&self, key: &Route) -> bool {
+        lock(&self.shared).contains_key(key)
+    }
+
     /// An idle HTTP/1 connection.
     pub(super) fn take(&self, key: &Route) -> Option<Sender> {
         let mut idle = lock(&self.idle);

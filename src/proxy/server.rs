@@ -21,8 +21,24 @@ use super::{connect, error, serving, socks, transparent};
 pub(super) struct Worker {
     pub(super) pool: Pool,
     pub(super) resting: Resting,
-    /// Connections and tunnels that drain waits for.
+    /// Connections, tunnels and paid tasks that drain waits for.
     pub(super) open: Arc<AtomicUsize>,
+}
+
+/// Something that drain waits for. No connection: it counts against no limit.
+pub(super) struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    pub(super) fn of(worker: &Worker) -> Self {
+        worker.open.fetch_add(1, Ordering::AcqRel);
+        Self(worker.open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// How long a stopping worker waits for its connections.

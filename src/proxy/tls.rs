@@ -15,7 +15,8 @@ use rcgen::{
     SanType,
 };
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 
 use crate::net::tls::provider;
 use crate::policy::Host;
@@ -39,19 +40,35 @@ pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     keys: Arc<OnceLock<Result<Keys>>>,
     leaves: Mutex<HashMap<Host, (Arc<ServerConfig>, Instant)>>,
-    alpn: Vec<Vec<u8>>,
+    http2: bool,
 }
 
 /// What lives as long as the process.
 struct Keys {
     leaf: KeyPair,
-    ticketer: Arc<dyn rustls::server::ProducesTickets>,
+    /// The leaf key as the TLS library wants it: reading it costs more than all the rest of a new name.
+    signing: Arc<dyn SigningKey>,
+    /// Everything but the certificate: tickets and sessions are one for all names.
+    config: ServerConfig,
 }
 
 impl Keys {
-    fn make() -> Result<Self> {
-        Ok(Self { leaf: KeyPair::generate()?, ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()? })
+    fn make(http2: bool) -> Result<Self> {
+        let leaf = KeyPair::generate()?;
+        let signing = provider().key_provider.load_private_key(PrivateKeyDer::Pkcs8(leaf.serialize_der().into()))?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(certified(Vec::new(), &signing));
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        config.send_tls13_tickets = 1;
+        config.alpn_protocols = alpn(http2);
+        Ok(Self { leaf, signing, config })
     }
+}
+
+fn certified(chain: Vec<CertificateDer<'static>>, key: &Arc<dyn SigningKey>) -> Arc<SingleCertAndKey> {
+    Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key.clone())))
 }
 
 /// The certificate that agents trust, and its key.
@@ -83,9 +100,9 @@ impl Authority {
         // The library's first random bytes cost it tens of milliseconds. No start waits for them: whoever comes first, does.
         let made = keys.clone();
         std::thread::Builder::new().name("tollpass-keys".into()).spawn(move || {
-            made.get_or_init(Keys::make);
+            made.get_or_init(|| Keys::make(http2));
         })?;
-        Ok(Self { issuer, keys, leaves: Mutex::default(), alpn: alpn(http2) })
+        Ok(Self { issuer, keys, leaves: Mutex::default(), http2 })
     }
 
     /// The server configuration for a name, minted on first use.
@@ -105,7 +122,7 @@ impl Authority {
     }
 
     fn mint(&self, host: &Host) -> Result<ServerConfig> {
-        let keys = self.keys.get_or_init(Keys::make).as_ref().map_err(|error| anyhow!("no leaf key: {error:#}"))?;
+        let keys = self.keys.get_or_init(|| Keys::make(self.http2)).as_ref().map_err(|error| anyhow!("no leaf key: {error:#}"))?;
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![match host {
             Host::Name(name) => SanType::DnsName(name.as_ref().try_into()?),
@@ -119,14 +136,8 @@ impl Authority {
         params.not_after = (std::time::SystemTime::now() + Duration::from_secs(7 * 24 * 3600)).into();
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(&keys.leaf, &self.issuer)?;
-        let key = PrivateKeyDer::Pkcs8(keys.leaf.serialize_der().into());
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)?;
-        config.ticketer = keys.ticketer.clone();
-        config.send_tls13_tickets = 1;
-        config.alpn_protocols = self.alpn.clone();
+        let mut config = keys.config.clone();
+        config.cert_resolver = certified(vec![leaf.der().clone()], &keys.signing);
         Ok(config)
     }
 }

@@ -84,7 +84,7 @@ async fn unnamed(conn: Arc<Connection>, caller: Caller, destination: SocketAddr,
     let host = Host::Ip(destination.ip().to_canonical());
     let target = Target { https: true, host, port: destination.port() };
     let opened = match conn.permitted(&caller, &target) {
-        Ok(()) => conn.proxy.dialer.net.tcp(&target.host, target.port).await,
+        Ok(_) => conn.proxy.dialer.net.tcp(&target.host, target.port).await,
         Err(reason) => Err(reason),
     };
     match opened {

@@ -10,6 +10,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::access::Record;
 use super::agent::Caller;
 use super::connection::{Connection, Towards};
+use super::reach;
 use super::relay::relay_streams;
 use super::sniff::{self, Kind, SILENCE};
 use super::stream::AgentStream;
@@ -111,15 +112,23 @@ async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: Agen
 /// TLS that is opened: the agent's session ends here, in the name of the target.
 pub(super) async fn secure(conn: Arc<Connection>, caller: Caller, target: Target, agent: AgentStream) {
     let names = Names::Only(target.host.clone());
-    let Some((stream, many)) = accept_tls(&conn, agent, names).await else { return };
+    let route = (caller.agent.clone(), target.clone());
     let inside = conn.inside(caller, Towards::Fixed(target));
+    // Two handshakes at once instead of one after the other. That we may connect there was decided before.
+    let Some((stream, many)) = accept_tls(&conn, agent, names, |many| reach::begin(&inside, route, many)).await else { return };
     drop(conn);
     // Boxed: an idle HTTP/1 connection is not to keep the room of an HTTP/2 one.
     if many { Box::pin(serving::http2(inside, stream)).await } else { serving::http1(inside, stream).await }
 }
 
-/// The agent's side of a TLS handshake, and whether HTTP/2 was agreed on.
-pub(super) async fn accept_tls(conn: &Connection, agent: AgentStream, names: Names) -> Option<(AgentStream, bool)> {
+/// The agent's side of a TLS handshake, and whether HTTP/2 was agreed on. `heard` is told once the hello is there, with whether it
+/// will be.
+pub(super) async fn accept_tls(
+    conn: &Connection,
+    agent: AgentStream,
+    names: Names,
+    heard: impl FnOnce(bool),
+) -> Option<(AgentStream, bool)> {
     let authority = &conn.proxy.authority;
     let shaking = async {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), agent).await?;
@@ -127,6 +136,8 @@ pub(super) async fn accept_tls(conn: &Connection, agent: AgentStream, names: Nam
             Names::Only(host) => host,
             Names::Asked { or } => start.client_hello().server_name().and_then(|n| Host::parse(n).ok()).unwrap_or(or),
         };
+        let many = conn.proxy.http2 && start.client_hello().alpn().is_some_and(|mut offered| offered.any(|p| p == b"h2"));
+        heard(many);
         let config = authority.server(&host).map_err(std::io::Error::other)?;
         start.into_stream(config).await
     };

@@ -1,26 +1,32 @@
 //! A whole key in this process: laptops, the demo, tests. It says so in the log, in `tollpass_build_info` and in the console.
 //!
-//! Signs with RFC 6979 nonces and low s on one thread of its own at lower priority, so that elliptic-curve work never
-//! delays a proxied byte.
+//! Signs with RFC 6979 nonces and low s, on the thread that asks: a signature takes less than waking another thread would.
 
-use std::sync::mpsc;
 use std::time::Instant;
 
-use alloy_primitives::{Address, B256, keccak256};
-use k256::ecdsa::SigningKey;
-use tokio::sync::oneshot;
+use alloy_primitives::{Address, Signature};
+use secp256k1::{Message, Secp256k1, SecretKey, SignOnly};
 use zeroize::Zeroizing;
 
 use super::{BoxFuture, SignError, Signer};
 use crate::ledger::{Outcome, SignRequest};
-use crate::payment::{AgentId, Payer, PurchaseId, Signed};
-
-type Job = (B256, oneshot::Sender<Option<[u8; 65]>>);
+use crate::payment::{AgentId, Payer, PurchaseId, Reason, Signed};
 
 /// The local signer: one account for all agents.
 pub struct LocalSigner {
     account: Payer,
-    jobs: mpsc::Sender<Job>,
+    key: Key,
+    /// Blinds the arithmetic on the key.
+    blind: Secp256k1<SignOnly>,
+}
+
+/// Wiped when it is dropped.
+struct Key(SecretKey);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.non_secure_erase();
+    }
 }
 
 /// A key that cannot be used. Never shows the text it was read from.
@@ -29,7 +35,7 @@ pub struct LocalSigner {
 pub struct KeyError;
 
 impl LocalSigner {
-    /// Starts the signing thread for a hex-encoded private key.
+    /// A signer for a hex-encoded private key.
     ///
     /// # Errors
     /// [`KeyError`] if the text is not a valid key.
@@ -37,31 +43,22 @@ impl LocalSigner {
         let digits = key_hex.trim();
         let digits = digits.strip_prefix("0x").unwrap_or(digits);
         let bytes = Zeroizing::new(alloy_primitives::hex::decode(digits).map_err(|_| KeyError)?);
-        let key = SigningKey::from_slice(&bytes).map_err(|_| KeyError)?;
-        let account = Payer(address_of(&key));
-        let (jobs, inbox) = mpsc::channel::<Job>();
-        std::thread::Builder::new().name("tollpass-sign".into()).spawn(move || sign_loop(&key, &inbox)).map_err(|_| KeyError)?;
-        Ok(Self { account, jobs })
+        let bytes: Zeroizing<[u8; 32]> = Zeroizing::new(bytes.as_slice().try_into().map_err(|_| KeyError)?);
+        let key = Key(SecretKey::from_byte_array(*bytes).map_err(|_| KeyError)?);
+        let mut blind = Secp256k1::signing_only();
+        blind.seeded_randomize(&rand::random());
+        let account = Payer(Address::from_secp256k1_public_key(&key.0.public_key(&blind)));
+        Ok(Self { account, key, blind })
     }
-}
 
-fn address_of(key: &SigningKey) -> Address {
-    let point = key.verifying_key().to_encoded_point(false);
-    Address::from_slice(&keccak256(&point.as_bytes()[1..])[12..])
-}
-
-fn sign_loop(key: &SigningKey, inbox: &mpsc::Receiver<Job>) {
-    // Best effort: a container may not allow it, and signing works all the same.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5);
-    while let Ok((digest, reply)) = inbox.recv() {
-        let signature = key.sign_prehash_recoverable(digest.as_slice()).ok().map(|(signature, parity)| {
-            let mut rsv = [0; 65];
-            rsv[..64].copy_from_slice(&signature.to_bytes());
-            rsv[64] = 27 + parity.to_byte();
-            rsv
-        });
-        // A waiter that gave up has dropped its end; the signature is then nobody's.
-        let _ = reply.send(signature);
+    fn sign(&self, request: &SignRequest) -> Result<Signed, SignError> {
+        let authorization = request.authorization();
+        if authorization.from != self.account {
+            return Err(SignError::refused(Reason::SignerRefused));
+        }
+        let message = Message::from_digest(authorization.digest().0);
+        let signature = Signature::from(self.blind.sign_ecdsa_recoverable(message, &self.key.0));
+        Ok(Signed::new(authorization.clone(), signature.as_bytes())?)
     }
 }
 
@@ -70,24 +67,16 @@ impl Signer for LocalSigner {
         Ok(self.account)
     }
 
-    fn authorize<'a>(&'a self, request: &'a SignRequest, deadline: Instant) -> BoxFuture<'a, Result<Signed, SignError>> {
-        Box::pin(async move {
-            let authorization = request.authorization();
-            if authorization.from != self.account {
-                return Err(SignError::refused(crate::payment::Reason::SignerRefused));
-            }
-            let (reply, answer) = oneshot::channel();
-            self.jobs.send((authorization.digest(), reply)).map_err(|_| SignError::Unreachable)?;
-            let rsv = match tokio::time::timeout_at(deadline.into(), answer).await {
-                Ok(Ok(Some(rsv))) => rsv,
-                Ok(_) | Err(_) => return Err(SignError::Timeout),
-            };
-            Ok(Signed::new(authorization.clone(), rsv)?)
-        })
+    fn authorize<'a>(&'a self, request: &'a SignRequest, _deadline: Instant) -> BoxFuture<'a, Result<Signed, SignError>> {
+        Box::pin(async move { self.sign(request) })
     }
 
     fn settle(&self, _id: PurchaseId, _outcome: Outcome) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    fn listens(&self) -> bool {
+        false
     }
 
     fn warm<'a>(&'a self, _agent: &'a AgentId, _n: usize) -> BoxFuture<'a, ()> {

@@ -35,6 +35,11 @@ pub trait Signer: Send + Sync + 'static {
     /// Tells the signer how a purchase went. Informative: it returns no money (S5).
     fn settle(&self, id: PurchaseId, outcome: Outcome) -> BoxFuture<'_, ()>;
 
+    /// Whether there is anybody who wants to be told.
+    fn listens(&self) -> bool {
+        true
+    }
+
     /// Prepares for about `n` signatures soon. Best effort.
     fn warm<'a>(&'a self, agent: &'a AgentId, n: usize) -> BoxFuture<'a, ()>;
 

@@ -129,7 +129,8 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["yasna"], &["src/proxy/truststore.rs"]),
     (&["rcgen"], &["src/proxy/tls.rs", "src/wire/identity.rs"]),
     (&["DefinitelyUnsigned::attest"], &["src/signer", "src/ledger/commitment.rs"]),
-    (&["k256"], &["src/signer/local.rs", "src/demo", "src/payment/offer_key.rs"]),
+    (&["k256"], &["src/demo", "src/payment/offer_key.rs"]),
+    (&["secp256k1"], &["src/signer/local.rs"]),
     // S4: who may say that something is so, or proven, and the one way to an approval of a co-signer.
     (&["Fact::new"], &["src/cosigner/facts.rs", "src/cosigner/judge.rs"]),
     (&["Proven::new"], &["src/cosigner/offer.rs", "src/cosigner/probe.rs", "src/cosigner/grant.rs", "src/cosigner/judge.rs"]),

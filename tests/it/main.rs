@@ -38,6 +38,7 @@ mod http2_only;
 mod interim;
 mod layering;
 mod limits;
+mod lines;
 mod money;
 #[cfg(feature = "failpoints")]
 mod mtls;

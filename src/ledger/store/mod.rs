@@ -8,13 +8,14 @@
 //! or not somebody still waits for the answer.
 
 mod head;
+mod queue;
 mod row;
 mod sqlite;
 mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -49,6 +50,7 @@ type Reply = oneshot::Sender<Result<(), Failed>>;
 pub(super) type Answer = oneshot::Receiver<Result<(), Failed>>;
 
 /// One message to the writer. Without a change it asks for a sync alone.
+#[derive(Debug)]
 struct Job {
     change: Option<Change>,
     reply: Option<Reply>,
@@ -97,7 +99,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Purchase>, OpenError> {
 /// The way to the writer. Dropping it writes what is queued and ends the thread.
 #[derive(Debug)]
 pub(super) struct Store {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<queue::Sender>,
     available: Arc<AtomicBool>,
     head: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
@@ -106,7 +108,7 @@ pub(super) struct Store {
 impl Store {
     /// Starts the writer thread.
     pub(super) fn start(opened: Opened, state: Arc<Mutex<State>>) -> std::io::Result<Self> {
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = queue::queue();
         let available = Arc::new(AtomicBool::new(true));
         let (flag, head) = (Arc::clone(&available), Arc::new(AtomicU64::new(opened.sequence)));
         let synced = Arc::clone(&head);
@@ -138,7 +140,7 @@ impl Store {
     }
 
     fn send(&self, job: Job) -> bool {
-        self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
+        self.jobs.as_ref().is_some_and(|jobs| jobs.send(job))
     }
 }
 

@@ -234,6 +234,8 @@ const POSTING: &str = "INSERT INTO postings (purchase, agent, entry, at, micro, 
 /// The writer's prepared statements.
 pub(super) struct Session<'c> {
     conn: &'c Connection,
+    begin: Statement<'c>,
+    commit: Statement<'c>,
     purchase: Statement<'c>,
     status: Statement<'c>,
     terms: Statement<'c>,
@@ -247,6 +249,8 @@ impl<'c> Session<'c> {
     pub(super) fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             conn,
+            begin: conn.prepare("BEGIN IMMEDIATE")?,
+            commit: conn.prepare("COMMIT")?,
             purchase: conn.prepare(row::INSERT)?,
             status: conn.prepare(row::STATUS)?,
             terms: conn.prepare(row::TERMS)?,
@@ -269,12 +273,12 @@ impl<'c> Session<'c> {
             self.conn.execute_batch(if sync { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" })?;
             self.synced = sync;
         }
-        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        self.begin.execute([])?;
         let written = changes.try_for_each(|c| self.apply(c));
         let done = written.and_then(|()| {
             self.meta.execute(params![sequence.cast_signed(), last.millis()])?;
             crate::failpoint!("hold_written");
-            self.conn.execute_batch("COMMIT")
+            self.commit.execute([]).map(drop)
         });
         if done.is_err() && !self.conn.is_autocommit() {
             // A connection that cannot even roll back stays in its transaction: the next BEGIN fails and nothing is held.

@@ -1,29 +1,24 @@
 //! The writer thread: group commit, retry after a failure, the head file.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::head::Head;
+use super::queue::{Empty, Receiver};
 use super::sqlite::Session;
 use super::{Change, Failed, Job, Opened};
 use crate::ledger::{PurchaseState, State};
 
-/// Jobs in one transaction at most.
-const BATCH: usize = 1024;
-
 /// Unsynced changes and an old head wait for this long when no hold comes.
 const TIDY: Duration = Duration::from_secs(1);
-
-/// Changes that nobody waits for wait this long for company.
-const LINGER: Duration = Duration::from_millis(2);
 
 /// Time between probes of a store that failed.
 const PROBE: Duration = Duration::from_millis(200);
 
 /// Runs until every sender is gone.
-pub(super) fn run(opened: Opened, queue: &Receiver<Job>, state: &Mutex<State>, available: &AtomicBool, durable: &AtomicU64) {
+pub(super) fn run(opened: Opened, queue: &Receiver, state: &Mutex<State>, available: &AtomicBool, durable: &AtomicU64) {
     // Set on every way out, a panic included: without a writer nothing is held.
     let _closed = Closed(available);
     let session = match Session::new(&opened.conn) {
@@ -67,18 +62,18 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Waits for work; an empty batch is a probe or a sync that is due. `None` when the ledger was dropped.
-    fn next_batch(&self, queue: &Receiver<Job>) -> Option<Vec<Job>> {
-        let first = if !self.available.load(Ordering::Acquire) {
-            queue.recv_timeout(PROBE)
+    fn next_batch(&self, queue: &Receiver) -> Option<Vec<Job>> {
+        let patience = if !self.available.load(Ordering::Acquire) {
+            Some(PROBE)
         } else if self.synced < self.sequence || self.head.seen() < self.synced {
-            queue.recv_timeout(TIDY)
+            Some(TIDY)
         } else {
-            queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            None
         };
-        match first {
-            Ok(first) => Some(gather(first, queue)),
-            Err(RecvTimeoutError::Timeout) => Some(Vec::new()),
-            Err(RecvTimeoutError::Disconnected) => None,
+        match queue.take(patience) {
+            Ok(batch) => Some(batch),
+            Err(Empty::Timeout) => Some(Vec::new()),
+            Err(Empty::Closed) => None,
         }
     }
 
@@ -91,9 +86,9 @@ impl Writer<'_> {
         let overdue = self.tidy_at.is_some_and(|at| at <= Instant::now());
         let sync = waited_for || overdue || batch.is_empty() || !was_available;
         let last = self.state().clock.last();
-        let changes = self.unwritten.iter().chain(batch.iter().filter_map(|j| j.change.as_ref()));
+        let changes = latest(self.unwritten.iter().chain(batch.iter().filter_map(|j| j.change.as_ref())));
         let ready = if was_available { Ok(()) } else { self.session.recover() };
-        match ready.and_then(|()| self.session.write(changes, self.sequence + 1, last, sync)) {
+        match ready.and_then(|()| self.session.write(changes.into_iter(), self.sequence + 1, last, sync)) {
             Ok(()) => self.written(batch, sync),
             Err(error) => {
                 if was_available {
@@ -168,20 +163,17 @@ impl Writer<'_> {
     }
 }
 
-/// Everything that is queued behind `first`; if nobody waits for any of it, a moment longer for somebody who does.
-fn gather(first: Job, queue: &Receiver<Job>) -> Vec<Job> {
-    let until = Instant::now() + LINGER;
-    let mut batch = vec![first];
-    loop {
-        batch.extend(queue.try_iter().take(BATCH - batch.len()));
-        if batch.len() == BATCH || batch.iter().any(|j| j.reply.is_some()) {
-            return batch;
-        }
-        match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(next) => batch.push(next),
-            Err(_) => return batch,
-        }
-    }
+/// Without the steps of an exchange that a later one in the same transaction writes over: each says all of it.
+fn latest<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<&'a Change> {
+    let mut changes: Vec<_> = changes.collect();
+    let mut later = HashSet::new();
+    changes.reverse();
+    changes.retain(|change| match change {
+        Change::Status { num, pin, .. } => later.insert(*num) || pin.is_some(),
+        Change::Hold { .. } | Change::Raise { .. } | Change::Void { .. } => true,
+    });
+    changes.reverse();
+    changes
 }
 
 fn answer(replies: impl IntoIterator<Item = Option<super::Reply>>, result: Result<(), Failed>) {
