@@ -60,6 +60,7 @@ impl Judge {
             granted: &[],
             held: MicroUsd::ZERO,
             bound_to: None,
+            session_max: None,
         };
         self.policy.evaluate(&input, &self.challenge, books)
     }

@@ -87,6 +87,7 @@ impl Case {
             granted: &[],
             held: MicroUsd::ZERO,
             bound_to: None,
+            session_max: None,
         };
         let began = Instant::now();
         let decision = ledger.read(|books| self.policy.evaluate(&input, &self.challenge, books));

@@ -169,6 +169,7 @@ pub(super) fn explain(args: &Args, policy: &Policy, books: &dyn View) -> Result<
         granted: &[],
         held: MicroUsd::ZERO,
         bound_to: None,
+        session_max: None,
     };
     Ok(policy.evaluate(&input, &challenge, books).explain(policy, &input, &challenge))
 }

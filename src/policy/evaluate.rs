@@ -44,6 +44,8 @@ pub struct Input<'a> {
     pub granted: &'a [Arc<str>],
     /// A re-signature must stay on this chain and token; other offers are skipped with `payment_outstanding`.
     pub bound_to: Option<crate::payment::AssetId>,
+    /// The limit of the session as it was issued (M2.4); the policy may set a smaller one.
+    pub session_max: Option<MicroUsd>,
 }
 
 impl Input<'_> {

@@ -193,6 +193,12 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// What the session may spend in all: as it was issued, or as the policy says, whichever is less.
+    fn session_max(&self) -> Option<MicroUsd> {
+        let ruled = self.agent.sessions.as_ref().and_then(|s| s.max);
+        [self.input.session_max, ruled].into_iter().flatten().min()
+    }
+
     /// Every rule of the agent: one that cannot be evaluated denies (M3.4).
     fn conditions(&self, offer: &'a Offer, price: MicroUsd, entry: Option<&Allow>, found: &mut Findings) {
         if self.agent.rules.is_empty() {
@@ -205,7 +211,7 @@ impl<'a> Judge<'a> {
             price,
             entry: entry.map(|e| &e.id),
             scope: &self.agent.limits.scope,
-            session_max: self.agent.sessions.as_ref().and_then(|s| s.max),
+            session_max: self.session_max(),
             span: &span,
             books: self.books,
         };
@@ -249,7 +255,7 @@ impl<'a> Judge<'a> {
                 payer: input.payer,
                 context: input.context.clone(),
                 counter: self.agent.limits.scope.clone(),
-                session_max: self.agent.sessions.as_ref().and_then(|s| s.max),
+                session_max: self.session_max(),
                 zone: self.policy.zone.clone(),
             })
         });

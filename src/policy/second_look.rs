@@ -80,6 +80,7 @@ impl Conditions {
             context: &self.context,
             granted: &[],
             bound_to: None,
+            session_max: None,
         };
         let span = |window: Window| window.span(at, &self.zone);
         let offer = approval.offer();

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -110,7 +111,9 @@ async fn idle(running: &AtomicUsize, patience: std::time::Duration) {
     }
 }
 
-/// One connection's requests as a service: the whole edge can be driven without a socket.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Counted>, Infallible>> + Send>>;
+
+/// One connection's requests as a `tower` service: the whole edge can be driven without a socket.
 struct Edge {
     connection: Arc<Connection>,
     /// Requests that run, where the connection does not end with its one request.
@@ -162,13 +165,17 @@ fn oversize(request: &Request<Incoming>, limit: usize) -> Option<Reason> {
     (fields + target > limit).then_some(Reason::HeaderTooLarge)
 }
 
-impl Service<Request<Incoming>> for Edge {
+impl tower::Service<Request<Incoming>> for &Edge {
     type Response = Response<Counted>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
 
     /// What waits for nothing is done here, on the stack: only what is left of it becomes the state that is allocated.
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let connection = self.connection.clone();
         let running = Running::new(self.running.clone());
         connection.asked.store(true, Ordering::Relaxed);
@@ -177,6 +184,17 @@ impl Service<Request<Incoming>> for Edge {
         let refusal = if http1 { connection.unflushed.wire.begin() } else { oversize(&request, connection.proxy.limits.header) };
         let admitted = admission::begin(&connection, request, refusal);
         Box::pin(answer(connection, running, opens, admitted))
+    }
+}
+
+/// The library asks a shared service: with a reference that is always ready nothing is copied or waited for.
+impl Service<Request<Incoming>> for Edge {
+    type Response = Response<Counted>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        tower::Service::call(&mut &*self, request)
     }
 }
 

@@ -144,6 +144,7 @@ impl Case {
             context: &self.context,
             granted: &[],
             bound_to: self.bound_to,
+            session_max: self.session_max,
         }
     }
 

@@ -61,6 +61,7 @@ pub(super) fn judge(record: &mut Record, policy: &Policy, books: &dyn View, yes:
         context: &record.context,
         granted: &[],
         bound_to: None,
+        session_max: None,
     };
     let witness = Witness::new(books);
     let (mut decision, used) = policy.decide(&input, &record.challenge, &witness, yes, |_| true);

@@ -341,6 +341,8 @@ impl Treasurer {
     ) -> Decision {
         let started = Instant::now();
         let policy = self.policy.load_full();
+        let session = self.session_limit(ask, &policy, now);
+        let session_max = session.as_ref().ok().copied().flatten();
         let input = Input {
             agent: &ask.agent,
             session: ask.session.as_ref(),
@@ -355,9 +357,8 @@ impl Treasurer {
             granted: &[],
             held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
             bound_to: held.map(|c| c.purchase().asset),
+            session_max,
         };
-        let session = self.session_limit(ask, &policy, now);
-        let session_max = session.as_ref().ok().copied().flatten();
         // A purchase that is signed again was in its chain before.
         let chain = held.is_none().then(|| self.redirects.depth(ask, now));
         let (mut decision, used, seen) = self.ledger.read(|books| {

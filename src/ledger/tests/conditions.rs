@@ -63,6 +63,7 @@ impl Shop {
             context: &Context::default(),
             granted: &[],
             bound_to: None,
+            session_max: None,
         };
         policy.evaluate(&input, &challenge, &*self.books.lock().unwrap()).verdict.ok()
     }

@@ -98,6 +98,7 @@ impl Shop {
             context: &Context::default(),
             granted: &yes,
             bound_to: None,
+            session_max: None,
         };
         policy.evaluate(&input, &challenge, &self.world.lock().unwrap().books).verdict.ok()
     }

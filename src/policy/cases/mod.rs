@@ -122,6 +122,7 @@ impl Case {
             context: &context,
             granted: &self.granted,
             bound_to: None,
+            session_max: None,
         };
         let decision = policy.evaluate(&input, &challenge, &Past { paid: &self.paid, standing: &self.standing });
         spoken.note(&self.agent, &decision);

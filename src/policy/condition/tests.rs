@@ -143,6 +143,7 @@ fn eval(text: &str, case: &Case) -> Result<bool, Fault> {
         context: &context,
         granted: &[],
         bound_to: None,
+        session_max: None,
     };
     let offer = Offer { wire: WireEntry { accepted: case.accepted.into(), resource: None, extensions: None }, ..usdc(50_000) };
     let facts = Facts {

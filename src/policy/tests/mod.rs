@@ -122,13 +122,25 @@ pub(super) struct Ask {
     pub(super) held: i64,
     pub(super) bound_to: Option<&'static str>,
     pub(super) session: Option<&'static str>,
+    pub(super) session_max: Option<i64>,
     pub(super) granted: Vec<&'static str>,
 }
 
 impl Default for Ask {
     fn default() -> Self {
         let (agent, url) = ("bot".into(), "https://api.example/v2/data".into());
-        Self { agent, method: Method::GET, url, now: NOW, payer: 0xee, held: 0, bound_to: None, session: None, granted: Vec::new() }
+        Self {
+            agent,
+            method: Method::GET,
+            url,
+            now: NOW,
+            payer: 0xee,
+            held: 0,
+            bound_to: None,
+            session: None,
+            session_max: None,
+            granted: Vec::new(),
+        }
     }
 }
 
@@ -160,6 +172,7 @@ impl Ask {
             context: &Context::default(),
             granted: &granted,
             bound_to: self.bound_to.map(|b| b.parse().unwrap()),
+            session_max: self.session_max.map(MicroUsd::new),
         };
         if policy.evaluate(&input, challenge, books).verdict.is_ok() {
             assert!(policy.payable(&agent, &host, port), "payable() must never be narrower than evaluate(): {}", self.url);

@@ -165,6 +165,19 @@ agents:
 }
 
 #[test]
+fn m2_4_a_rule_reads_what_is_left_of_a_session_as_it_was_issued_or_ruled_whichever_is_less() {
+    let rule = "rules: [ { id: last, when: 'has(session.remaining_usd) && session.remaining_usd < usd(\"0.50\")', then: deny } ]";
+    let head = HEAD.replace("sessions: { max: 1.5 }", &format!("sessions: {{ max: 1.5 }}\n    {rule}"));
+    let policy = policy(&format!("{head}budgets: [ {{ name: team, limit: 5, window: month, agents: all, over: ask }} ]\n"));
+    let spent = having(Scope::Session(bot(), "s".parse().unwrap()), 400_000);
+    for (issued, speaks) in [(None, false), (Some(2_000_000), false), (Some(900_000), false), (Some(899_999), true)] {
+        let ask = Ask { session: Some("s"), session_max: issued, ..Ask::default() };
+        let verdict = ask.of(&policy, vec![usdc(10)], &spent).verdict;
+        assert_eq!(verdict.is_err_and(|refusal| refusal.violations[0].reason == Reason::RuleDenied), speaks, "{issued:?}");
+    }
+}
+
+#[test]
 fn m2_4_a_required_session_is_a_gate_and_a_frozen_agent_too() {
     let budget = "budgets: [ { name: team, limit: 5, window: month, agents: [bot], over: ask } ]\n";
     let policy = with(budget);

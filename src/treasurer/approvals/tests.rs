@@ -447,6 +447,7 @@ agents:
             context: &ask.context,
             granted: &[],
             bound_to: None,
+            session_max: None,
         };
         decide(&policy, &input, &challenge, &books, yes, &ask)
     };

@@ -37,6 +37,7 @@ pub(super) fn opinion(policy: &Policy, case: &Case) -> Opinion {
         context: &context,
         granted: &granted,
         bound_to: None,
+        session_max: None,
     };
     let books = Past { case, standing: standing(case) };
     told(policy.evaluate(&input, &challenge(policy.assets(), case), &books))
