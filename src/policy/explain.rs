@@ -15,7 +15,7 @@ pub struct Explanation {
     pub agent: String,
     /// Method and URL without the query.
     pub request: String,
-    /// `pay` or `refuse`.
+    /// `pay`, `ask` (people are asked) or `refuse`.
     pub verdict: &'static str,
     /// The policy that decided.
     pub policy: String,
@@ -116,7 +116,11 @@ impl Decision {
         Explanation {
             agent: input.agent.to_string(),
             request: format!("{} {scheme}://{}:{}{}", input.method, input.host, input.port, input.path),
-            verdict: if pays.is_some() { "pay" } else { "refuse" },
+            verdict: match (&pays, &self.question) {
+                (Some(_), _) => "pay",
+                (None, Some(_)) => "ask",
+                (None, None) => "refuse",
+            },
             policy: policy.digest().to_string(),
             pays,
             reasons: reasons.unwrap_or_default(),
@@ -177,7 +181,7 @@ impl fmt::Display for Explanation {
         writeln!(f, "request  {}", self.request)?;
         match &self.pays {
             Some(p) => writeln!(f, "verdict  pay {} USD, offer {}, rule {}, valid for {} s", p.amount_usd, p.offer, p.rule, p.lifetime_s)?,
-            None => writeln!(f, "verdict  refuse: {}", self.reasons.first().map_or("internal", |w| w.reason))?,
+            None => writeln!(f, "verdict  {}: {}", self.verdict, self.reasons.first().map_or("internal", |w| w.reason))?,
         }
         for offer in &self.offers {
             writeln!(f)?;

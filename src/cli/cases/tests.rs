@@ -61,7 +61,7 @@ fn a_case_that_fails_shows_both_and_the_decision() {
     let (_, text) = tested(POLICY, &cases, true);
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json[0]["results"][0]["wrong"][0], json!({ "what": "verdict", "expected": "allow", "got": "ask" }));
-    assert_eq!(json[0]["results"][0]["decision"]["verdict"], "refuse");
+    assert_eq!(json[0]["results"][0]["decision"]["verdict"], "ask");
     assert_eq!((&json[0]["ok"], &json[0]["results"][0]["line"]), (&json!(false), &json!(3)));
 }
 
