@@ -135,3 +135,19 @@ fn m2_5_the_same_checks_catch_an_approval_that_is_looked_at_once() {
     let said = said.downcast_ref::<String>().cloned().unwrap_or_default();
     assert!(said.contains("past the rule of"), "{said}");
 }
+
+#[test]
+fn m2_5_a_condition_that_speaks_at_the_hold_tells_its_rule_the_offer_and_the_amount() {
+    // The shop's lock works only under a scheduler.
+    let held_one_by_one = || {
+        let (shop, policy) = (Shop::default(), policy());
+        let decided: Vec<Approval> = (0..8).map(|_| shop.decide(&policy, DEAR, false).unwrap()).collect();
+        let mut books = shop.books.lock().unwrap();
+        let mut said = decided.iter().map(|approval| books.hold(approval, Payer(Address::repeat_byte(0xaa)), &new(0).id, T0));
+        assert!(said.by_ref().take(7).all(|held| held.is_ok()), "4.90 of 5.00");
+        let violation = said.next().unwrap().unwrap_err().unwrap();
+        assert_eq!((violation.reason, violation.rule), (Reason::RuleDenied, Some(RuleId("day".into()))));
+        assert_eq!((violation.offer, violation.amount), (Some(0), Some(MicroUsd::new(DEAR))));
+    };
+    shuttle::check_random(held_one_by_one, 1);
+}

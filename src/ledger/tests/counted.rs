@@ -205,3 +205,17 @@ async fn a_ticket_serves_the_purchase_it_was_used_for_again_and_no_other() {
     let taken = other.resign(live(6, 70, ticket).holding(MicroUsd::new(5)), 0, T0).await;
     assert!(matches!(taken, Err(ReserveError::Stale(Some(v))) if v.reason == Reason::GrantInvalid));
 }
+
+#[tokio::test]
+async fn m3_3_the_prices_behind_a_history_are_told_with_their_times() {
+    let (_dir, ledger) = fresh();
+    let host = Host::parse("api.bureau.example").unwrap();
+    let prices = |method: &str| ledger.read(|b| b.prices(&agent(), &entry(), &host, method));
+    assert_eq!(prices("GET"), (None, vec![]));
+    let later = T0.plus_secs(1);
+    for (key, micro, at) in [(1, 7, T0), (2, 3, later)] {
+        buy_at(&ledger, micro, new(key), at).await.consumed();
+    }
+    assert_eq!(prices("GET"), (Some(MicroUsd::new(7)), vec![(T0, MicroUsd::new(7)), (later, MicroUsd::new(3))]));
+    assert_eq!(prices("POST"), (None, vec![]));
+}

@@ -341,3 +341,57 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn m2_5_what_payments_change_is_found_wherever_it_stands() {
+    for (text, reads) in [
+        ("true", false),
+        ("price.usd > usd(\"1\") && request.port == 443 && agent == \"bot\" && now > 5", false),
+        ("has(ctx.n) && ctx.n > 1 || has(challenge.score) || has(session.name)", false),
+        ("price.usd in [usd(\"1\")]", false),
+        ("request.host.endsWith(\".example\")", false),
+        ("spent.hour > usd(\"1\")", true),
+        ("history.count > 1", true),
+        ("history.median_usd > usd(\"1\")", true),
+        ("history.last_usd > usd(\"1\")", true),
+        ("has(history.first_usd)", true),
+        ("has(session.spent_usd)", true),
+        ("has(session.remaining_usd)", true),
+        ("history.count > 1 && true", true),
+        ("true && history.count > 1", true),
+        ("history.count > 1 || true", true),
+        ("true || history.count > 1", true),
+        ("!(history.count > 1)", true),
+        ("(true ? price.usd : spent.day) > usd(\"1\")", true),
+        ("(history.count > 1 ? usd(\"1\") : price.usd) > usd(\"1\")", true),
+        ("pct(spent.day, 50) > usd(\"1\")", true),
+        ("price.usd + spent.day > usd(\"1\")", true),
+        ("price.usd - spent.day > usd(\"1\")", true),
+        ("history.count in [1, 2]", true),
+    ] {
+        let condition = Condition::parse(text, &keys()).unwrap_or_else(|m| panic!("{text}: {}", m.message));
+        assert_eq!(condition.reads_books(), reads, "{text}");
+    }
+}
+
+#[test]
+fn a_record_keeps_the_names_that_a_condition_can_write_and_no_others() {
+    let (longest, longer) = ("n".repeat(64), "n".repeat(65));
+    for (name, kept) in [
+        ("a", true),
+        ("Z9", true),
+        ("_a", true),
+        ("a_1", true),
+        ("1a", false),
+        ("", false),
+        ("a b", false),
+        ("a-b", false),
+        ("é", false),
+        (longest.as_str(), true),
+        (longer.as_str(), false),
+    ] {
+        let wire = WireEntry { accepted: format!("{{\"{name}\":1}}").into(), resource: None, extensions: None };
+        let rest = if kept { format!(",\"{name}\":\"1\"") } else { String::new() };
+        assert_eq!(*bare(&wire, 7).accepted, *format!("{{\"#\":\"0007\"{rest}}}"), "{name}");
+    }
+}

@@ -93,3 +93,31 @@ fn a_refusal_says_when_the_hours_begin() {
     let said = &refused.violations[0];
     assert_eq!((said.reason, said.resets_at.unwrap().rfc3339().as_str()), (Reason::OutsideHours, "2026-11-23T00:00:00Z"));
 }
+
+#[test]
+fn hours_lie_in_others_if_days_and_times_do_and_at_least_as_much_is_a_holiday() {
+    let stretch = |from: &str, to: &str| format!("{{ from: \"{from}\", to: \"{to}\" }}");
+    let office = stretch("09:00", "17:00");
+    for (inner, outer, within) in [
+        (office.clone(), office.clone(), true),
+        (stretch("10:00", "16:00"), office.clone(), true),
+        (stretch("09:00", "16:00"), office.clone(), true),
+        (stretch("10:00", "17:00"), office.clone(), true),
+        (stretch("08:59", "16:00"), office.clone(), false),
+        (stretch("10:00", "17:01"), office.clone(), false),
+        (stretch("10:00", "24:00"), office.clone(), false),
+        (stretch("10:00", "24:00"), stretch("09:00", "24:00"), true),
+        (stretch("08:59", "24:00"), stretch("09:00", "24:00"), false),
+        // Over midnight, and round the clock: only as they are.
+        (stretch("22:00", "06:00"), stretch("22:00", "06:00"), true),
+        (stretch("22:00", "06:00"), stretch("09:00", "24:00"), false),
+        (stretch("09:00", "09:00"), stretch("08:00", "17:00"), false),
+        // Days and holidays.
+        ("{ days: mon-fri }".into(), "{ days: mon-sat }".into(), true),
+        ("{ days: mon-sat }".into(), "{ days: mon-fri }".into(), false),
+        ("{ holidays: [2026-12-25, 2026-12-26] }".into(), "{ holidays: [2026-12-25] }".into(), true),
+        ("{ holidays: [2026-12-25] }".into(), "{ holidays: [2026-12-25, 2026-12-26] }".into(), false),
+    ] {
+        assert_eq!(hours(&inner).is_within(&hours(&outer)), within, "{inner} {outer}");
+    }
+}

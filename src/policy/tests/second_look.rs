@@ -1,12 +1,14 @@
 //! M2.5: what a decision read of the books beside its limits is judged again when the amount is held.
 
+use std::sync::Arc;
+
 use super::*;
 
 fn with_rules(rules: &str) -> Policy {
     policy(&format!(
         "version: 1
 context: {{ confidence: decimal }}
-approvers: {{ finance: {{}} }}
+approvers: {{ finance: {{}}, board: {{}} }}
 agents:
   bot:
     caps: {{ per_payment: 1, day: 100 }}
@@ -81,4 +83,58 @@ fn m3_3_the_first_payee_that_is_bought_from_is_the_one_also_for_what_was_decided
     assert_eq!(held(&policy, &Ask::default(), &pinned(0x33), NOW), "payee_changed e");
     let any = allowing("[ { id: e, host: api.example, pay_to: any } ]");
     assert_eq!(held(&any, &Ask::default(), &pinned(0x33), NOW), "held");
+}
+
+#[test]
+fn m2_4_a_session_as_it_was_issued_takes_up_to_its_limit_and_says_what_is_left() {
+    let limits = |approval: &Approval| approval.checks().iter().filter(|c| c.reason == Reason::CapSession).count();
+    let of = |name: Option<&'static str>, held: i64, max: i64| {
+        let ask = Ask { session: name, held, ..Ask::default() };
+        let approval = ask.of(&with_rules("[]"), vec![usdc(50_000)], &Books::default()).verdict.unwrap();
+        let before = limits(&approval);
+        approval.within_session(MicroUsd::new(max), &session(400_000)).map(|approval| limits(&approval) - before)
+    };
+    assert_eq!(of(Some("s"), 0, 450_000).unwrap(), 1, "checked again at the hold");
+    assert_eq!(of(Some("s"), 20_000, 430_000).unwrap(), 1, "a hold counts once");
+    assert_eq!(of(None, 0, 1).unwrap(), 0, "without a session");
+    for (held, max, left) in [(0, 449_999, 49_999), (20_000, 429_999, 29_999), (0, 399_999, 0)] {
+        let said = of(Some("s"), held, max).unwrap_err().violations.remove(0);
+        assert_eq!((said.reason, &*said.rule.unwrap().0, said.amount), (Reason::CapSession, "session.max", Some(MicroUsd::new(50_000))));
+        assert_eq!((said.limit, said.remaining), (Some(MicroUsd::new(max)), Some(MicroUsd::new(left))));
+    }
+}
+
+#[test]
+fn m1_7_so_many_paid_answers_lead_on_as_the_entry_says_and_one_more_is_refused() {
+    let policy = allowing("[ { id: e, host: api.example, repeats: { paid_redirects: 2 } } ]");
+    let of = |depth| Ask::default().of(&policy, vec![usdc(10)], &Books::default()).verdict.unwrap().within_chain(depth);
+    assert!(of(0).is_ok() && of(2).is_ok());
+    let said = of(3).unwrap_err().violations.remove(0);
+    assert_eq!((said.reason, &*said.rule.unwrap().0, said.amount), (Reason::PaidRedirectLimit, "e", Some(MicroUsd::new(10))));
+}
+
+#[test]
+fn m2_6_a_yes_is_used_for_the_question_it_answered_and_for_its_terms_alone() {
+    let policy = with_rules(
+        "[ { id: cheap, when: 'price.usd < usd(\"0.01\")', then: { ask: finance } }, { id: dear, when: 'price.usd >= usd(\"0.01\")', then: { ask: board } } ]",
+    );
+    let all = challenge(vec![usdc(10), Offer { index: 1, ..usdc(10_000) }]);
+    for (groups, theirs, verdict, question, used) in [
+        (vec!["finance"], true, Ok(0), false, true),
+        (vec!["finance"], false, Err(Reason::ApprovalRequired), true, false),
+        (vec![], true, Err(Reason::ApprovalRequired), true, false),
+        (vec!["finance", "board"], true, Ok(0), false, true),
+        // A yes that lets another offer pass than the one they saw lets none pass, and nobody is asked once more.
+        (vec!["board"], true, Err(Reason::ApprovalRequired), false, true),
+    ] {
+        let names: Vec<Arc<str>> = groups.iter().map(|g| (*g).into()).collect();
+        let (decision, was_used) = Ask::default().with(&policy, &all, &Books::default(), |input, _| {
+            policy.decide(input, &all, &Books::default(), &names, |question| {
+                assert_eq!(question.offer.index, 0, "the cheapest is asked about");
+                theirs
+            })
+        });
+        let said = decision.verdict.as_ref().map(|approval| approval.offer().index).map_err(Refusal::reason);
+        assert_eq!((said, decision.question.is_some(), was_used), (verdict, question, used), "{groups:?} {theirs}");
+    }
 }
