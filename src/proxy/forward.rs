@@ -15,6 +15,7 @@ use super::connection::{Connection, Towards};
 use super::io::{Early, Manner};
 use super::paywall::{self, Repeatable};
 use super::pool::Route;
+use super::reach;
 use super::replay::Replay;
 use super::target::{Place, Target, host_target, resolve_location};
 use super::upgrade::{self, Switching};
@@ -212,7 +213,7 @@ fn follow_free_hop(treasurer: &Treasurer, caller: &Caller, target: &Target, uri:
 async fn exchange(conn: &Arc<Connection>, leg: &mut Leg) -> Result<(Response<Incoming>, Duration), Reason> {
     let key = (leg.caller.agent.clone(), leg.place.target.clone());
     let mut waited = Duration::ZERO;
-    let mut kept = take_ready(conn, &key, leg.wanted).await;
+    let mut kept = take_ready(conn, &key, leg.wanted).await?;
     // One place that sends, for the first time and the second: its state is most of what a request takes.
     loop {
         let spare = kept.as_ref().and_then(|_| leg.spare());
@@ -253,22 +254,26 @@ fn open<'a>(conn: &'a Connection, key: &'a Route, wanted: Wanted) -> Pin<Box<dyn
 }
 
 /// A connection that was used before, if there is one.
-async fn take_ready(conn: &Connection, key: &Route, wanted: Wanted) -> Option<Sender> {
+async fn take_ready(conn: &Connection, key: &Route, wanted: Wanted) -> Result<Option<Sender>, Reason> {
     let pool = &conn.worker.pool;
     if !wanted.is_single() {
-        return Box::pin(pool.open(key)).await;
+        return Ok(Box::pin(pool.open(key)).await);
     }
     if let Some(mut sender) = conn.unpin(key) {
         // The previous answer was passed on whole, so this is at most a turn of the connection's task.
         if sender.ready().await.is_ok() {
-            return Some(sender);
+            return Ok(Some(sender));
         }
     }
     if let Some(coming) = conn.coming.take() {
         // Used as a kept one is: it may have waited for long.
-        return Box::pin(async move { coming.await.ok() }).await;
+        return match Box::pin(reach::arrival(coming)).await {
+            // HTTP/2 alone is no reason not to upgrade.
+            Err(_) if wanted == Wanted::Upgrade => Ok(None),
+            arrived => arrived,
+        };
     }
-    pool.take(key)
+    Ok(pool.take(key))
 }
 
 /// Leaves the connection where the next request finds it.

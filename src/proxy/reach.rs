@@ -8,25 +8,40 @@ use tokio::sync::oneshot;
 use super::connection::Connection;
 use super::pool::Route;
 use super::upstream::{Sender, Wanted};
+use crate::payment::Reason;
 
 /// The connection that is on its way to an agent's connection.
 #[derive(Default)]
-pub(super) struct Coming(Mutex<Option<oneshot::Receiver<Sender>>>);
+pub(super) struct Coming(Mutex<Option<oneshot::Receiver<Reached>>>);
+
+type Reached = Result<Sender, Reason>;
 
 impl Coming {
-    fn expect(&self, sender: oneshot::Receiver<Sender>) {
+    fn expect(&self, sender: oneshot::Receiver<Reached>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
     }
 
     /// What to wait for before another is opened, once.
-    pub(super) fn take(&self) -> Option<oneshot::Receiver<Sender>> {
+    pub(super) fn take(&self) -> Option<oneshot::Receiver<Reached>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Waits for it. `None`: there is nothing, or what there was is out of date, and a new one may fare better.
+///
+/// # Errors
+/// Why it failed just now: the same once more would only take as long again.
+pub(super) async fn arrival(mut coming: oneshot::Receiver<Reached>) -> Result<Option<Sender>, Reason> {
+    match coming.try_recv() {
+        Ok(reached) => Ok(reached.ok()),
+        Err(oneshot::error::TryRecvError::Closed) => Ok(None),
+        Err(oneshot::error::TryRecvError::Empty) => coming.await.map_or(Ok(None), |reached| reached.map(Some)),
     }
 }
 
 /// Begins, unless a connection is there already. `many`: the agent will speak HTTP/2, which goes on as HTTP/2 if it can.
 ///
-/// What fails here is tried once more by the request, which then says why.
+/// What failed before a request waited for it is tried once more by that request; what fails while it waits is its answer.
 pub(super) fn begin(inside: &Arc<Connection>, route: Route, many: bool) {
     let (conn, pool) = (inside.clone(), &inside.worker.pool);
     if many {
@@ -41,8 +56,8 @@ pub(super) fn begin(inside: &Arc<Connection>, route: Route, many: bool) {
     let (there, coming) = oneshot::channel();
     inside.coming.expect(coming);
     tokio::spawn(async move {
-        let Ok(sender) = conn.proxy.dialer.http(&route.1, Wanted::Http1).await else { return };
-        if let Err(sender) = there.send(sender) {
+        let reached = conn.proxy.dialer.http(&route.1, Wanted::Http1).await;
+        if let Err(Ok(sender)) = there.send(reached) {
             // The agent is gone: somebody else's first request.
             conn.worker.pool.put(route, sender);
         }

@@ -99,3 +99,18 @@ fn the_sellers_connection_of_a_tunnel_begins_with_the_agents_hello_and_is_the_on
     eventually("the connection is used again", || tunnel().request("GET", "/", "", b"").text() == "hello");
     assert!(seller.connections() <= 2, "{}", seller.connections());
 }
+
+#[test]
+fn what_fails_while_the_first_request_waits_for_it_is_its_answer_and_not_tried_again() {
+    let ca = TestCa::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, reached) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+    // Takes every connection and never says a word of TLS.
+    let kept = reached.clone();
+    std::thread::spawn(move || listener.incoming().for_each(|stream| kept.lock().unwrap().push(stream)));
+    let program = Program::start(Setup::new().roots(&ca.pem).upstream("connect: 1s"));
+    let mut agent = program.agent().connect(&format!("localhost:{port}"), "").tls("localhost", &program.ca());
+    let answer = agent.request("GET", "/", "", b"");
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert_eq!(reached.lock().unwrap().len(), 1);
+}
