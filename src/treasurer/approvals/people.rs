@@ -137,7 +137,7 @@ impl Approvals {
     }
 
     /// A yes for later questions like that of ticket `id`, for the groups that have said yes to it. `step` is that of a right
-    /// code; one that came with `who`'s own yes to this ticket will do as well.
+    /// code; the one that came with `who`'s own yes to this ticket a moment ago may be shown again.
     ///
     /// # Errors
     /// [`Refused`].
@@ -155,12 +155,13 @@ impl Approvals {
                 "a mandate has a `max` above zero, a `total` of at least `max`, and an `until` that is to come".into(),
             ));
         }
-        let fresh = |vote: &Vote| vote.yes && vote.step.is_some() && now.millis() - vote.at.millis() < CODE_COUNTS;
-        let own = ticket.votes.iter().any(|vote| vote.who == *who && fresh(vote));
-        if step.is_none() && !own && ticket.needs_code(who, bounds.total) {
+        // Shown again, not taken for granted: a stolen token is not to ride on the code that its owner gave a moment ago.
+        if step.is_none() && ticket.needs_code(who, bounds.total) {
             return Err(Refused::CodeNeeded(Arc::clone(who)));
         }
-        if step.is_some_and(|step| !own && guard.0.steps.get(who).is_some_and(|last| step <= *last)) {
+        let fresh = |vote: &Vote| vote.yes && now.millis() - vote.at.millis() < CODE_COUNTS;
+        let own = |step| ticket.votes.iter().any(|vote| vote.who == *who && vote.step == Some(step) && fresh(vote));
+        if step.is_some_and(|step| !own(step) && guard.0.steps.get(who).is_some_and(|last| step <= *last)) {
             return Err(Refused::CodeUsed);
         }
         let facts = &ticket.facts;

@@ -385,13 +385,14 @@ async fn above_its_amount_a_yes_needs_a_code_and_each_code_works_once() {
     let remember = |id: &str, step, total| world.approvals.remember(id, &"ann".into(), step, bounds(total), world.now());
     assert!(remember(&equal, None, 50_000).is_ok());
     assert!(matches!(remember(&equal, None, 50_001), Err(Refused::CodeNeeded(_))), "the sum counts");
+    assert!(matches!(remember(&above, None, 60_000), Err(Refused::CodeNeeded(_))), "a token alone does not ride on the code of the yes");
     assert!(remember(&above, Some(7), 60_000).is_ok(), "the code of the yes that it is made from");
     assert!(matches!(remember(&equal, Some(7), 60_000), Err(Refused::CodeUsed)));
     assert!(remember(&equal, Some(8), 60_000).is_ok());
     assert!(matches!(remember(&equal, Some(8), 60_000), Err(Refused::CodeUsed)));
     world.now.store(120, Ordering::SeqCst);
-    let later = world.approvals.remember(&above, &"ann".into(), None, bounds(60_000), world.now());
-    assert!(matches!(later, Err(Refused::CodeNeeded(_))), "for two minutes");
+    let later = world.approvals.remember(&above, &"ann".into(), Some(7), bounds(60_000), world.now());
+    assert!(matches!(later, Err(Refused::CodeUsed)), "for two minutes");
 }
 
 /// Books in which nothing was spent.
