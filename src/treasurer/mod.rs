@@ -5,11 +5,13 @@
 
 pub mod approvals;
 mod ask;
+mod decide;
 mod hook;
 mod outcome;
 mod redirects;
 mod risk;
 mod sessions;
+mod sign;
 mod trail;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use approvals::{Answer, Approvals, Yes};
+use approvals::{Approvals, Yes};
 pub use ask::{Ask, KeyBuilder};
 pub use hook::{Hook, Said};
 pub use outcome::{Answered, judge};
@@ -28,10 +30,10 @@ use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
 use crate::metrics::{Metrics, Stage};
 use crate::payment::{Challenge, MicroUsd, Offer, Payer, PurchaseId, Reason, Timestamp};
-use crate::policy::{By, Decision, Input, Policy, Question, Refusal, RuleId, View, Violation};
+use crate::policy::{Decision, Policy, Refusal, Violation};
 use crate::protocol;
-use crate::records::{Judgement, Log, Verdict, Witness, bounded};
-use crate::signer::{SignError, Signer};
+use crate::records::Log;
+use crate::signer::Signer;
 use crate::stops::Stops;
 use risk::Guard;
 use trail::Trail;
@@ -326,146 +328,6 @@ impl Treasurer {
         }
         Err(Refusal::because(Reason::Busy))
     }
-
-    /// One policy snapshot judges every offer against one view of the books.
-    #[expect(clippy::too_many_arguments, reason = "a decision is about all of these")]
-    fn decide(
-        &self,
-        ask: &Ask,
-        challenge: &Challenge,
-        payer: Payer,
-        now: Timestamp,
-        held: Option<&Commitment>,
-        yes: Option<&Yes>,
-        trail: &mut Trail,
-    ) -> Decision {
-        let started = Instant::now();
-        let policy = self.policy.load_full();
-        let session = self.session_limit(ask, &policy, now);
-        let session_max = session.as_ref().ok().copied().flatten();
-        let input = Input {
-            agent: &ask.agent,
-            session: ask.session.as_ref(),
-            method: &ask.method,
-            https: ask.https,
-            host: &ask.host,
-            port: ask.port,
-            path: &ask.path,
-            payer,
-            now,
-            context: &ask.context,
-            granted: &[],
-            held: held.map_or(MicroUsd::ZERO, |c| c.purchase().held),
-            bound_to: held.map(|c| c.purchase().asset),
-            session_max,
-        };
-        // A purchase that is signed again was in its chain before.
-        let chain = held.is_none().then(|| self.redirects.depth(ask, now));
-        let (mut decision, used, seen) = self.ledger.read(|books| {
-            let witness = Witness::new(books);
-            let view: &dyn View = if self.log.is_some() { &witness } else { books };
-            let (mut decision, used) = approvals::decide(&policy, &input, challenge, view, yes, ask);
-            decision.verdict = bounded(decision.verdict, session_max, chain, view);
-            (decision, used, self.log.is_some().then(|| witness.testify(&ask.agent, &ask.host)))
-        });
-        trail.decided = seen.map(|seen| {
-            let granted = yes.filter(|_| used).map(|yes| yes.groups.clone()).unwrap_or_default();
-            let (held, bound_to, seen, verdict) = (input.held, input.bound_to, Arc::new(seen), Verdict::of(&decision));
-            let judged = Judgement { payer, held, bound_to, granted, session_max, chain, seen, verdict };
-            (now, Arc::clone(policy.digest()), judged)
-        });
-        self.metrics.authorize(&ask.agent, Stage::Policy, started.elapsed());
-        if let Err(reason) = session {
-            decision.verdict = decision.verdict.and_then(|_| Err(Refusal::because(reason)));
-        }
-        decision
-    }
-
-    /// The first payment under a name that the agent chose opens that session, and waits for the disk (M2.4).
-    async fn enter_session(&self, ask: &Ask) -> Result<(), Refusal> {
-        let Some(sessions) = self.sessions.clone() else { return Ok(()) };
-        let Some(rules) = self.policy.load().sessions(&ask.agent).cloned() else { return Ok(()) };
-        let (agent, name, now) = (ask.agent.clone(), ask.session.clone(), self.now().now);
-        let entering = tokio::task::spawn_blocking(move || sessions.enter(&agent, name.as_ref(), Some(&rules), now));
-        entering.await.unwrap_or(Err(Reason::Internal)).map_err(Refusal::because)
-    }
-
-    /// Whether the session may still pay, and its own limit; the ledger looks again when it holds the amount.
-    fn session_limit(&self, ask: &Ask, policy: &Policy, now: Timestamp) -> Result<Option<MicroUsd>, Reason> {
-        let Some(sessions) = &self.sessions else { return Ok(None) };
-        sessions.check(&ask.agent, ask.session.as_ref(), policy.sessions(&ask.agent), now)
-    }
-
-    /// Asks people and waits as long as the policy says.
-    async fn put_to_people(
-        &self,
-        ask: &Ask,
-        question: &Question,
-        held: Option<PurchaseId>,
-        refusal: Refusal,
-        wanted: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Yes, Refusal> {
-        let policy = self.policy.load_full();
-        let clock = approvals::Clock { now: &|| self.now().now, wanted };
-        match self.approvals.ask(question, ask, held, &policy, &clock).await {
-            Answer::Yes(yes) => Ok(*yes),
-            Answer::No(reason, ticket) => Err(refusal.asked(reason, ticket)),
-        }
-    }
-
-    /// Decide and sign the same object: the request comes out of the commitment and nothing else.
-    async fn sign(&self, ask: &Ask, mut commitment: Commitment, offer: Offer, again: bool, trail: &mut Trail) -> Result<Ticket, Refusal> {
-        let started = Instant::now();
-        let unheard = matches!(commitment.purchase().state, PurchaseState::Committed | PurchaseState::Signed | PurchaseState::Sent);
-        let Some(request) = commitment.sign_request(&offer.asset) else {
-            return Err(Refusal::because(Reason::Internal));
-        };
-        let request = request.with_proofs(Some(ask.url.clone()), protocol::signed_offer(&offer));
-        let request = request.with_grant(self.approvals.grant(&commitment.purchase().id));
-        let left = i64::try_from(request.authorization().valid_before).unwrap_or(i64::MAX).saturating_sub(self.now().now.secs());
-        if left < MIN_WINDOW_SECS {
-            return Err(self.give_up(commitment, Reason::WindowTooShort, again, trail));
-        }
-        // Decided long ago, perhaps: whatever was stopped since counts (S5).
-        if let Some(reason) = self.stopped(ask) {
-            return Err(self.give_up(commitment, reason, again, trail));
-        }
-        let signed = match self.signer.authorize(&request, Instant::now() + self.sign_deadline).await {
-            Ok(signed) => signed,
-            Err(error) => {
-                // Voided only with proof, and never when earlier bytes of this purchase may be out (M1.5).
-                if let (Some(proof), false) = (error.unsigned(), again) {
-                    trail.void();
-                    commitment.void(proof);
-                }
-                return Err(refusal(&error));
-            }
-        };
-        self.metrics.authorize(&request.context().agent, Stage::Sign, started.elapsed());
-        commitment.signed(&signed);
-        if let Some(reason) = self.stopped(ask) {
-            // It was under way when it was stopped: recorded, spent, and presented to nobody.
-            return Err(Refusal::because(reason));
-        }
-        let credential = protocol::credential(offer.protocol, &offer.wire, &signed);
-        Ok(Ticket::Pay(Box::new(Payment { commitment, credential, offer, again, unheard })))
-    }
-
-    fn stopped(&self, ask: &Ask) -> Option<Reason> {
-        self.guard.as_ref().and_then(|guard| guard.stopped(ask))
-    }
-
-    /// The window closed between the hold and the signature. Nothing was signed by this process for a first attempt.
-    fn give_up(&self, commitment: Commitment, reason: Reason, again: bool, trail: &mut Trail) -> Refusal {
-        if !again {
-            let refused = SignError::refused(reason);
-            if let Some(proof) = refused.unsigned() {
-                trail.void();
-                commitment.void(proof);
-            }
-        }
-        Refusal::because(reason)
-    }
 }
 
 /// Between two decisions: another policy has taken effect, and the ledger is about to follow it.
@@ -486,20 +348,6 @@ fn lost(until: Timestamp, price: MicroUsd) -> Refusal {
     let mut violation = Violation::new(Reason::PaidNotDelivered);
     violation.amount = Some(price);
     violation.resets_at = Some(until);
-    Refusal { violations: vec![violation], ticket: None }
-}
-
-/// A signer's no, with its rule and its numbers, and who said it.
-fn refusal(error: &SignError) -> Refusal {
-    let mut violation = Violation::new(error.reason());
-    if let Some(objection) = error.objection() {
-        violation.by = if objection.by_cosigner { By::Cosigner } else { By::Policy };
-        violation.rule = objection.rule.as_deref().map(|rule| RuleId(rule.into()));
-        violation.amount = objection.amount;
-        violation.limit = objection.limit;
-        violation.remaining = objection.remaining;
-        violation.resets_at = objection.resets_at;
-    }
     Refusal { violations: vec![violation], ticket: None }
 }
 
