@@ -133,23 +133,7 @@ fn an_extended_connect_stays_one_paid_or_not() {
         let agent = Agent2::tls(tunnel.wire.tcp().try_clone().unwrap(), "127.0.0.1", &program.ca());
         let url = |path: &str| format!("https://{}{path}", seller.address);
         assert_eq!(agent.send(get(&url("/"))).status, 400);
-        let mut request = Request::connect(url("/chat")).header("sec-websocket-version", "13").body(Message::new("")).unwrap();
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
-        let mut sender = agent.sender.clone();
-        agent.runtime.block_on(async {
-            let answer = sender.send_request(request).await.unwrap();
-            assert_eq!(answer.status(), 200);
-            for name in ["sec-websocket-accept", "upgrade", "tollpass-x"] {
-                assert!(!answer.headers().contains_key(name), "{name}");
-            }
-            let mut stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
-            let mut bytes = [0; 5];
-            stream.read_exact(&mut bytes).await.unwrap();
-            assert_eq!(&bytes, b"hello");
-            stream.write_all(b"ping!").await.unwrap();
-            stream.read_exact(&mut bytes).await.unwrap();
-            assert_eq!(&bytes, b"ping!");
-        });
+        agent.converse(&url("/chat"));
         assert_eq!(chain.count(), usize::from(paid));
     }
 }

@@ -3,12 +3,8 @@
 use std::net::Shutdown;
 
 use alloy_primitives::Address;
-use http::Request;
-use hyper::ext::Protocol;
 
-use crate::harness::{
-    Agent, Agent2, Chain, Message, Next, Program, Seller, Setup, Terms, agreed, basic, challenge, eventually, get, present,
-};
+use crate::harness::{Agent, Agent2, Chain, Next, Program, Seller, Setup, Terms, agreed, basic, challenge, eventually, get, present};
 use crate::proxy_agents::tokens;
 
 const PAYEE: Address = Address::repeat_byte(0x33);
@@ -204,22 +200,7 @@ fn an_extended_connect_becomes_an_upgrade_at_the_seller() {
         let agent = Agent2::to(program.proxy());
         // After an answer the server's settings are known, and that it takes extended CONNECT.
         assert_eq!(agent.send(get("http://127.0.0.1:1/")).status, 502);
-        let mut request = Request::connect(seller.url("/chat")).header("sec-websocket-version", "13").body(Message::new("")).unwrap();
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
-        let mut sender = agent.sender.clone();
-        agent.runtime.block_on(async {
-            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-            let answer = sender.send_request(request).await.unwrap();
-            assert_eq!(answer.status(), 200);
-            assert!(!answer.headers().contains_key("sec-websocket-accept") && !answer.headers().contains_key("upgrade"));
-            let mut stream = hyper_util::rt::TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
-            let mut bytes = [0; 5];
-            stream.read_exact(&mut bytes).await.unwrap();
-            assert_eq!(&bytes, b"hello");
-            stream.write_all(b"ping!").await.unwrap();
-            stream.read_exact(&mut bytes).await.unwrap();
-            assert_eq!(&bytes, b"ping!");
-        });
+        agent.converse(&seller.url("/chat"));
         assert_eq!(chain.count(), usize::from(paid));
     }
 }

@@ -16,7 +16,7 @@ fn example() -> Policy {
     own(include_str!("../../../policies/cosigner.yaml"))
 }
 
-fn transfer(asset: &str, atomic: u64, to: u8) -> Transfer {
+pub(super) fn transfer(asset: &str, atomic: u64, to: u8) -> Transfer {
     Transfer {
         asset: asset.parse().unwrap(),
         amount: U256::from(atomic),
@@ -27,7 +27,7 @@ fn transfer(asset: &str, atomic: u64, to: u8) -> Transfer {
     }
 }
 
-fn ask() -> Ask {
+pub(super) fn ask() -> Ask {
     Ask { identity: "sidecar".into(), held: None, lifted: None }
 }
 

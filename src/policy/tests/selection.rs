@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cosigner::{ask, transfer};
 use super::*;
 use crate::policy::Ask;
 use crate::policy::cosigner::Whose;
@@ -15,21 +16,6 @@ const NETWORK: &str = "networks: [\"eip155:8453\"]";
 fn own(top: &str, agent: &str) -> Policy {
     let text = format!("version: 1\n{top}\nagents:\n  bot:\n    caps: {{ per_payment: 0.05, day: 1, total: 100 }}\n{agent}\n");
     Policy::parse_for_cosigner(&[Source { name: "p.yaml".into(), text }], 1).unwrap_or_else(|e| panic!("{e}"))
-}
-
-fn terms(asset: &str, atomic: u64, to: u8) -> Transfer {
-    Transfer {
-        asset: asset.parse().unwrap(),
-        amount: U256::from(atomic),
-        payer: Payer(Address::repeat_byte(0xee)),
-        payee: payee(to),
-        valid_before: u64::try_from(NOW.secs()).unwrap() + 60,
-        now: NOW,
-    }
-}
-
-fn ask() -> Ask {
-    Ask { identity: "sidecar".into(), held: None, lifted: None }
 }
 
 fn bot() -> AgentId {
@@ -51,18 +37,18 @@ fn terms_that_nothing_selects_say_which_key_an_operator_has_to_change() {
     let listed = one(NETWORK);
     let open = own("", &format!("    allow: [ {{ id: e, host: a.example, {payees} }} ]"));
     for (policy, transfer, reason, rule) in [
-        (&listed, terms(BASE_USDC, 10, 0x22), Reason::UnverifiedPayee, "allow.pay_to"),
-        (&listed, terms(POLYGON_USDC, 10, 0x11), Reason::NotAllowed, "allow"),
-        (&listed, terms(POLYGON_USDC, 10, 0x22), Reason::NotAllowed, "allow"),
-        (&listed, terms(SEPOLIA_USDC, 10, 0x11), Reason::NotAllowed, "allow"),
-        (&open, terms(SEPOLIA_USDC, 10, 0x11), Reason::TestnetNotListed, "allow.networks"),
-        (&open, terms(SEPOLIA_USDC, 10, 0x22), Reason::NotAllowed, "allow"),
+        (&listed, transfer(BASE_USDC, 10, 0x22), Reason::UnverifiedPayee, "allow.pay_to"),
+        (&listed, transfer(POLYGON_USDC, 10, 0x11), Reason::NotAllowed, "allow"),
+        (&listed, transfer(POLYGON_USDC, 10, 0x22), Reason::NotAllowed, "allow"),
+        (&listed, transfer(SEPOLIA_USDC, 10, 0x11), Reason::NotAllowed, "allow"),
+        (&open, transfer(SEPOLIA_USDC, 10, 0x11), Reason::TestnetNotListed, "allow.networks"),
+        (&open, transfer(SEPOLIA_USDC, 10, 0x22), Reason::NotAllowed, "allow"),
     ] {
         let found = policy.select(&bot(), transfer).map(|_| ()).unwrap_err();
         let said = (found.reason, found.rule.map(|r| r.to_string()), found.amount);
         assert_eq!(said, (reason, Some(rule.to_owned()), Some(MicroUsd::new(10))), "{} {}", transfer.asset, transfer.payee.0);
     }
-    assert!(listed.select(&bot(), terms(BASE_USDC, 10, 0x11)).is_ok());
+    assert!(listed.select(&bot(), transfer(BASE_USDC, 10, 0x11)).is_ok());
 }
 
 #[test]
@@ -74,7 +60,7 @@ fn a_deny_of_terms_alone_ends_the_selection_and_one_of_words_waits_for_them() {
         )
     };
     let payee = "pay_to: \"0x2222222222222222222222222222222222222222\"";
-    let found = policy(payee).select(&bot(), terms(BASE_USDC, 10, 0x22)).map(|_| ()).unwrap_err();
+    let found = policy(payee).select(&bot(), transfer(BASE_USDC, 10, 0x22)).map(|_| ()).unwrap_err();
     let said = (found.reason, found.rule.map(|r| r.to_string()), found.amount);
     assert_eq!(said, (Reason::Denied, Some("d".into()), Some(MicroUsd::new(10))));
     let (a, b, get, post) = (Host::parse("a.example").unwrap(), Host::parse("b.example").unwrap(), Method::GET, Method::POST);
@@ -92,7 +78,7 @@ fn a_deny_of_terms_alone_ends_the_selection_and_one_of_words_waits_for_them() {
         ("host: a.example, methods: [GET]", None, Some(&get), false),
     ] {
         let policy = policy(&format!("{deny}, {payee}"));
-        let mut selection = policy.select(&bot(), terms(BASE_USDC, 10, 0x22)).unwrap();
+        let mut selection = policy.select(&bot(), transfer(BASE_USDC, 10, 0x22)).unwrap();
         selection.narrow(|rule| rule.opposes(host, method));
         let refused = selection.still();
         assert_eq!(refused.is_err(), denied, "{deny} {host:?} {method:?}");
@@ -106,7 +92,7 @@ fn a_deny_of_terms_alone_ends_the_selection_and_one_of_words_waits_for_them() {
 #[test]
 fn what_is_wanted_is_the_entries_that_a_proof_would_help() {
     let policy = own("", TWO);
-    let mut selection = policy.select(&bot(), terms(BASE_USDC, 10, 0x11)).unwrap();
+    let mut selection = policy.select(&bot(), transfer(BASE_USDC, 10, 0x11)).unwrap();
     assert_eq!((selection.price(), selection.transfer().payee), (MicroUsd::new(10), payee(0x11)));
     let wanted = selection.wanted();
     let ids: Vec<String> = wanted.iter().map(|w| w.id().to_string()).collect();
@@ -119,13 +105,13 @@ fn what_is_wanted_is_the_entries_that_a_proof_would_help() {
     selection.prove(&RuleId("asked".into()));
     assert_eq!(selection.wanted().iter().map(|w| w.id().to_string()).collect::<Vec<_>>(), ["keyed"]);
     let any = own(UNPROVEN, &format!("    allow: [ {{ id: e, host: a.example, {NETWORK}, pay_to: any }} ]"));
-    assert!(any.select(&bot(), terms(BASE_USDC, 10, 0x11)).unwrap().wanted().is_empty(), "nothing could prove it");
+    assert!(any.select(&bot(), transfer(BASE_USDC, 10, 0x11)).unwrap().wanted().is_empty(), "nothing could prove it");
 }
 
 #[test]
 fn a_failed_proof_leads_the_refusal_and_an_entry_that_is_held_under_stands_alone() {
     let policy = own("", TWO);
-    let select = || policy.select(&bot(), terms(BASE_USDC, 10, 0x11)).unwrap();
+    let select = || policy.select(&bot(), transfer(BASE_USDC, 10, 0x11)).unwrap();
     let mut failed = select();
     failed.only(&RuleId("keyed".into()));
     failed.unproven(&RuleId("keyed".into()), Reason::OfferInvalid);
@@ -148,7 +134,7 @@ fn a_failed_proof_leads_the_refusal_and_an_entry_that_is_held_under_stands_alone
 #[test]
 fn a_purchase_that_is_held_still_needs_an_entry_with_its_window() {
     let policy = own(UNPROVEN, "    allow: [ { id: e, host: a.example, networks: [\"eip155:8453\"], pay_to: any, lifetime: 90s } ]");
-    let until = |s: u64| Transfer { valid_before: u64::try_from(NOW.secs()).unwrap() + s, ..terms(BASE_USDC, 10, 0x11) };
+    let until = |s: u64| Transfer { valid_before: u64::try_from(NOW.secs()).unwrap() + s, ..transfer(BASE_USDC, 10, 0x11) };
     assert!(policy.select(&bot(), until(90)).unwrap().still().is_ok());
     let refusal = policy.select(&bot(), until(91)).unwrap().still().unwrap_err();
     assert_eq!(lead(&refusal), (Reason::WindowTooLong, "e".into()));
@@ -158,7 +144,7 @@ fn a_purchase_that_is_held_still_needs_an_entry_with_its_window() {
 fn a_payee_that_nothing_proves_needs_a_budget_for_it() {
     let entry = format!("    allow: [ {{ id: e, host: a.example, {NETWORK}, pay_to: any }} ]");
     let mut policy = own(&format!("caps: {{ wallet: {{ day: 5 }}, payee: {{ day: 5 }} }}\n{UNPROVEN}"), &entry);
-    let of = |policy: &Policy| policy.select(&bot(), terms(BASE_USDC, 10, 0x11)).unwrap().approve(&ask(), &Books::default());
+    let of = |policy: &Policy| policy.select(&bot(), transfer(BASE_USDC, 10, 0x11)).unwrap().approve(&ask(), &Books::default());
     let approval = of(&policy).unwrap();
     assert!(approval.cosigned().unwrap().unverified);
     assert!(approval.checks().iter().any(|c| c.scope == Scope::Unverified));
@@ -173,7 +159,7 @@ fn a_limit_of_a_co_signer_tells_its_numbers() {
     let policy = own("", entry);
     let weekday = NOW.plus_secs(2 * 86_400);
     let at = |now: Timestamp, atomic: u64, books: &Books| {
-        let transfer = Transfer { now, valid_before: u64::try_from(now.secs()).unwrap() + 60, ..terms(BASE_USDC, atomic, 0x11) };
+        let transfer = Transfer { now, valid_before: u64::try_from(now.secs()).unwrap() + 60, ..transfer(BASE_USDC, atomic, 0x11) };
         policy.select(&bot(), transfer).unwrap().approve(&ask(), books)
     };
     let shut = at(NOW, 10, &Books::default()).unwrap_err();
@@ -205,7 +191,7 @@ fn a_limit_of_a_co_signer_tells_its_numbers() {
         assert_eq!(often.violations[0].resets_at, Some(weekday.plus_millis(free_in)), "{ago:?}");
     }
     // A re-signature is no new commitment (M2.5), and a grant lifts a rate too.
-    let transfer = Transfer { now: weekday, valid_before: u64::try_from(weekday.secs()).unwrap() + 60, ..terms(BASE_USDC, 10, 0x11) };
+    let transfer = Transfer { now: weekday, valid_before: u64::try_from(weekday.secs()).unwrap() + 60, ..transfer(BASE_USDC, 10, 0x11) };
     let with = |ask: &Ask| policy.select(&bot(), transfer).unwrap().approve(ask, &made(&[1, 2, 3]));
     assert!(with(&ask()).is_err());
     let again = with(&Ask { held: Some(MicroUsd::new(10)), ..ask() }).unwrap();
@@ -231,7 +217,7 @@ fn a_price_that_is_stale_is_none_for_a_co_signer_too_m2_3() {
             "    allow: [ {{ id: e, host: a.example, assets: GOLD, {NETWORK}, pay_to: [\"0x1111111111111111111111111111111111111111\"] }} ]"
         ),
     );
-    let at = |now| policy.select(&bot(), Transfer { now, ..terms(gold, 10, 0x11) }).map(|s| s.price()).map_err(|v| v.reason);
+    let at = |now| policy.select(&bot(), Transfer { now, ..transfer(gold, 10, 0x11) }).map(|s| s.price()).map_err(|v| v.reason);
     assert!(at(NOW).is_ok());
     assert_eq!(at(NOW.plus_millis(1)), Err(Reason::AssetNotPriced));
 }

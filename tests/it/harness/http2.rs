@@ -11,10 +11,11 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
+use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
@@ -119,6 +120,28 @@ impl Agent2 {
 
     pub(crate) fn send(&self, request: Request<Message>) -> Answer {
         self.runtime.block_on(whole(self.sender.clone(), request)).unwrap()
+    }
+
+    /// A WebSocket by extended CONNECT (RFC 8441) with a seller that greets and echoes; nothing of HTTP/1's upgrade is in the answer.
+    #[track_caller]
+    pub(crate) fn converse(&self, url: &str) {
+        let mut request = Request::connect(url).header("sec-websocket-version", "13").body(Message::new("")).unwrap();
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+        let mut sender = self.sender.clone();
+        self.runtime.block_on(async {
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            for name in ["sec-websocket-accept", "upgrade", "tollpass-x"] {
+                assert!(!answer.headers().contains_key(name), "{name}");
+            }
+            let mut stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+            let mut bytes = [0; 5];
+            stream.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"hello");
+            stream.write_all(b"ping!").await.unwrap();
+            stream.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"ping!");
+        });
     }
 
     /// All at once, answers in the order of the requests.
