@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -64,6 +65,16 @@ impl Dial {
     /// The proxy between us and `host`, if there is one.
     pub(super) fn parent_to(&self, host: &Host) -> Option<&Parent> {
         self.parent.as_ref().filter(|parent| parent.leads_to(host))
+    }
+
+    /// Whether connections to `host` need an address that is not known.
+    pub(super) fn looks_up(&self, host: &Host) -> bool {
+        not_ours(host).is_ok() && self.parent_to(host).is_none()
+    }
+
+    /// Looks a name up for the connections that come.
+    pub(super) async fn look_up(&self, name: &Arc<str>) {
+        let _ = self.names.resolve(name).await;
     }
 
     /// The parent looks names up, so of the target only an address can be checked here.

@@ -38,6 +38,7 @@ mod shape;
 mod sniff;
 mod socks;
 mod spill;
+mod splice;
 mod stream;
 #[doc(hidden)]
 pub mod strict;

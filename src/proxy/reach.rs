@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::pool::Route;
 use super::upstream::{Sender, Wanted};
 use crate::payment::Reason;
+use crate::policy::Host;
 
 /// The connection that is on its way to an agent's connection.
 #[derive(Default)]
@@ -37,6 +38,21 @@ pub(super) async fn arrival(mut coming: oneshot::Receiver<Reached>) -> Result<Op
         Err(oneshot::error::TryRecvError::Closed) => Ok(None),
         Err(oneshot::error::TryRecvError::Empty) => coming.await.map_or(Ok(None), |reached| reached.map(Some)),
     }
+}
+
+/// What the first request of a tunnel will most likely need, begun while the agent writes its hello: the seller's address, and the
+/// certificate that answers for it. Whoever needs them waits for these, or meets the same failure again.
+pub(super) fn foresee(conn: &Arc<Connection>, route: &Route) {
+    let (host, pool) = (&route.1.host, &conn.worker.pool);
+    if let Host::Name(name) = host
+        && !pool.has(route)
+        && !pool.is_shared(route)
+        && conn.proxy.dialer.net.looks_up(host)
+    {
+        let (conn, name) = (conn.clone(), name.clone());
+        tokio::spawn(async move { conn.proxy.dialer.net.look_up(&name).await });
+    }
+    let _ = conn.proxy.authority.server(host);
 }
 
 /// Begins, unless a connection is there already. `many`: the agent will speak HTTP/2, which goes on as HTTP/2 if it can.

@@ -1,7 +1,7 @@
 //! Bytes between an agent and a seller where nothing is looked into.
 //!
-//! An idle tunnel owns two sockets and nothing else: what was read lies in a buffer of the thread while it is passed on, and
-//! only what the other side did not take at once is kept.
+//! An idle tunnel owns two sockets and nothing else: what was read lies in a buffer, or a pipe, of the thread while it is passed on,
+//! and only what the other side did not take at once is kept.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,9 +10,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::splice::{self, Passed, Pipe, Socket};
 
 /// Most bytes passed on at once: fewer cost system calls, more no longer stay in the core's cache.
 const CHUNK: usize = 64 << 10;
+
+/// Then it is the turn of the worker's other connections.
+const ROUNDS: u8 = 16;
+
+/// After so many full chunks in a row two sockets are joined by a pipe: setting that up costs more than copying a short message.
+const MANY: u8 = 4;
 
 thread_local! {
     /// Borrowed within one poll only.
@@ -22,8 +31,8 @@ thread_local! {
 /// Joins two streams until both said all they had to say, or one broke. Says how many bytes passed up and down.
 pub(super) fn relay_streams<A, S>(agent: A, seller: S) -> impl Future<Output = (u64, u64)> + Send
 where
-    A: AsyncRead + AsyncWrite + Unpin + Send,
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    A: AsyncRead + AsyncWrite + Socket + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Socket + Unpin + Send,
 {
     Relay { agent, seller, up: Way::default(), down: Way::default() }
 }
@@ -38,8 +47,8 @@ struct Relay<A, S> {
 
 impl<A, S> Future for Relay<A, S>
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncRead + AsyncWrite + Socket + Unpin,
+    S: AsyncRead + AsyncWrite + Socket + Unpin,
 {
     type Output = (u64, u64);
 
@@ -59,8 +68,12 @@ where
 struct Way {
     /// Read, but not yet taken by the other side. Nothing more is read before it is gone.
     held: Bytes,
+    /// The same, of what came by a pipe.
+    piped: Option<Box<Pipe>>,
     /// Bytes read so far.
     passed: u64,
+    /// Full chunks in a row.
+    full: u8,
     /// Written since the last flush.
     unflushed: bool,
     stage: Stage,
@@ -79,16 +92,28 @@ impl Way {
     /// Passes on whatever can be passed on now. Ready at the end of the source, or when something failed.
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: AsyncRead + Socket + Unpin,
+        W: AsyncWrite + Socket + Unpin,
     {
+        let mut rounds = 0;
         while self.stage == Stage::Open {
             ready!(self.poll_held(cx, to))?;
-            match SCRATCH.with_borrow_mut(|scratch| self.poll_pass(cx, from, to, scratch)) {
+            let passed = match (from.socket(), to.socket()) {
+                _ if rounds == ROUNDS => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                (Some(from), Some(to)) if self.full >= MANY => self.poll_pipe(cx, from, to),
+                _ => SCRATCH.with_borrow_mut(|scratch| self.poll_pass(cx, from, to, scratch)),
+            };
+            rounds += 1;
+            match passed {
                 Poll::Ready(read) => {
-                    if read? == 0 {
+                    let read = read?;
+                    if read == 0 {
                         self.stage = Stage::Closing;
                     }
+                    self.full = if read < CHUNK { 0 } else { self.full.saturating_add(1) };
                 }
                 Poll::Pending => {
                     if self.unflushed {
@@ -105,7 +130,10 @@ impl Way {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_held<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+    fn poll_held<W: AsyncWrite + Socket + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+        if let Some(to) = to.socket() {
+            ready!(splice::go_on(cx, &mut self.piped, to))?;
+        }
         while !self.held.is_empty() {
             let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.held))?;
             if written == 0 {
@@ -118,6 +146,19 @@ impl Way {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Moves what there is without reading it; how much that was. What was not taken is held.
+    fn poll_pipe(&mut self, cx: &mut Context<'_>, from: &TcpStream, to: &TcpStream) -> Poll<io::Result<usize>> {
+        let read = match ready!(splice::pass(cx, from, to))? {
+            Passed::All(read) => read,
+            Passed::Some(read, pipe) => {
+                self.piped = Some(Box::new(pipe));
+                read
+            }
+        };
+        self.passed += read as u64;
+        Poll::Ready(Ok(read))
     }
 
     /// Reads once and writes once; how much was read. What was not taken is held.
@@ -150,7 +191,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-    use tokio::net::TcpStream;
+    use tokio::net::TcpListener;
+
+    /// Memory is copied.
+    impl Socket for tokio::io::DuplexStream {
+        fn socket(&self) -> Option<&TcpStream> {
+            None
+        }
+    }
 
     /// Both far ends of a tunnel with so little room in between.
     fn tunnel(room: usize) -> (tokio::io::DuplexStream, tokio::io::DuplexStream, tokio::task::JoinHandle<(u64, u64)>) {
@@ -203,10 +251,49 @@ mod tests {
         relay.await.unwrap();
     }
 
+    async fn sockets() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    /// Whatever mixture of copying and pipes it takes, with a reader that falls behind and catches up.
+    #[tokio::test]
+    async fn many_bytes_between_sockets_arrive_in_order_both_ways_at_once() {
+        let ((mut agent, near), (far, mut seller)) = (sockets().await, sockets().await);
+        let relay = tokio::spawn(relay_streams(near, far));
+        let sent: Vec<u8> = (0..6_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (up, down) = (sent.clone(), sent.clone());
+        let (mut from_agent, mut to_agent) = agent.split();
+        let (mut from_seller, mut to_seller) = seller.split();
+        let slow = async |heard: &mut Vec<u8>, reader: &mut (dyn AsyncRead + Unpin)| {
+            let mut buffer = vec![0; 300_000];
+            for round in 0.. {
+                if round % 64 == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                }
+                match reader.read(&mut buffer[..if round % 3 == 0 { 1000 } else { 300_000 }]).await.unwrap() {
+                    0 => return,
+                    read => heard.extend_from_slice(&buffer[..read]),
+                }
+            }
+        };
+        let (mut heard_up, mut heard_down) = (Vec::new(), Vec::new());
+        tokio::join!(
+            async { to_agent.write_all(&up).await.and(to_agent.shutdown().await).unwrap() },
+            async { to_seller.write_all(&down).await.and(to_seller.shutdown().await).unwrap() },
+            slow(&mut heard_up, &mut from_seller),
+            slow(&mut heard_down, &mut from_agent),
+        );
+        assert!(heard_up == sent && heard_down == sent, "{} and {} of {}", heard_up.len(), heard_down.len(), sent.len());
+        assert_eq!(relay.await.unwrap(), (24_000_000, 24_000_000));
+        assert!(splice::used(), "no byte went through a pipe");
+    }
+
     #[test]
     fn an_idle_tunnel_is_two_sockets_and_little_else() {
         let sockets = 2 * size_of::<TcpStream>();
         let relay = size_of::<Relay<TcpStream, TcpStream>>();
-        assert!(relay <= sockets + 96, "{relay}, of it {sockets} sockets");
+        assert!(relay <= sockets + 112, "{relay}, of it {sockets} sockets");
     }
 }

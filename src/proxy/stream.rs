@@ -56,6 +56,14 @@ impl AgentStream {
         self
     }
 
+    /// The socket, if there is nothing else between any more.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self { head, kind: AgentKind::Tcp(stream) } if head.is_empty() => Some(stream),
+            _ => None,
+        }
+    }
+
     /// The socket itself, if there is nothing else between.
     pub(super) fn into_tcp(self) -> Result<TcpStream, Self> {
         match self {
@@ -84,6 +92,15 @@ pub(super) enum SellerStream {
 }
 
 impl SellerStream {
+    /// The socket, if there is nothing else between any more.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Rest(first, beneath) if first.is_empty() => beneath.tcp(),
+            _ => None,
+        }
+    }
+
     /// What HTTP left behind after an upgrade.
     pub(super) fn upgraded(upgraded: Upgraded) -> Self {
         let parts = match upgraded.downcast::<TokioIo<SellerIo<Self>>>() {

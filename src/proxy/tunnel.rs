@@ -91,6 +91,7 @@ async fn pass(conn: Arc<Connection>, caller: Caller, agent: AgentStream, seller:
 
 /// Looks at the first bytes: a TLS hello is answered, HTTP is parsed, anything else is relayed untouched. Says how much was relayed.
 async fn read(conn: Arc<Connection>, caller: Caller, target: Target, agent: AgentStream) -> Option<(u64, u64)> {
+    reach::foresee(&conn, &(caller.agent.clone(), target.clone()));
     let (kind, agent) = sniff::look(agent, false, SILENCE).await;
     match kind {
         Kind::Tls => secure(conn, caller, target, agent).await,

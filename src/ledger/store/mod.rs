@@ -9,6 +9,7 @@
 
 mod head;
 mod queue;
+mod room;
 mod row;
 mod sqlite;
 mod writer;
@@ -21,6 +22,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use self::head::Head;
+use self::room::Room;
 use super::books::{Books, PinKey};
 use super::posting::Posting;
 use super::{OpenError, Purchase, State};
@@ -68,6 +70,7 @@ pub(super) struct Loaded {
 pub(super) struct Opened {
     conn: rusqlite::Connection,
     head: Head,
+    room: Room,
     sequence: u64,
 }
 
@@ -87,7 +90,7 @@ pub(super) fn open(dir: &Path) -> Result<(Opened, Loaded), OpenError> {
         return Err(behind(sequence));
     }
     head.write(sequence).and_then(|()| sqlite::sync_dir(dir)).map_err(|e| sqlite::failed(head.path())(e.into()))?;
-    Ok((Opened { conn, head, sequence }, loaded))
+    Ok((Opened { conn, head, room: Room::new(dir), sequence }, loaded))
 }
 
 /// All purchases of `dir`, read beside a running writer.

@@ -76,7 +76,7 @@ pub(super) fn open_to_read(dir: &Path) -> Result<Connection, OpenError> {
 const BUSY: Duration = Duration::from_millis(500);
 
 /// WAL pages before a checkpoint: 16 MiB, so that one costs little per hold.
-const CHECKPOINT_PAGES: i64 = 4096;
+pub(super) const CHECKPOINT_PAGES: i64 = 4096;
 
 fn private_file(path: &Path) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)?.set_permissions(Permissions::from_mode(0o600))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::head::Head;
 use super::queue::{Empty, Receiver};
+use super::room::Room;
 use super::sqlite::Session;
 use super::{Change, Failed, Job, Opened};
 use crate::ledger::{PurchaseState, State};
@@ -25,11 +26,13 @@ pub(super) fn run(opened: Opened, queue: &Receiver, state: &Mutex<State>, availa
         Ok(session) => session,
         Err(error) => return tracing::error!(%error, "the ledger's writer cannot start"),
     };
-    let Opened { head, sequence, .. } = opened;
-    let mut writer = Writer { session, head, sequence, synced: sequence, durable, tidy_at: None, state, available, unwritten: Vec::new() };
+    let Opened { head, sequence, room, .. } = opened;
+    let mut writer =
+        Writer { session, head, room, sequence, synced: sequence, durable, tidy_at: None, state, available, unwritten: Vec::new() };
     while let Some(batch) = writer.next_batch(queue) {
         writer.write(batch);
         writer.write_head(false);
+        writer.room.tend();
     }
     writer.write(Vec::new());
     writer.write_head(true);
@@ -46,6 +49,7 @@ impl Drop for Closed<'_> {
 struct Writer<'a> {
     session: Session<'a>,
     head: Head,
+    room: Room,
     /// Of the last transaction.
     sequence: u64,
     /// Of the last transaction that is certainly on the disk.
