@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::splice::{self, Passed, Pipe, Socket};
 
@@ -98,13 +97,11 @@ impl Way {
         let mut rounds = 0;
         while self.stage == Stage::Open {
             ready!(self.poll_held(cx, to))?;
-            let passed = match (from.socket(), to.socket()) {
-                _ if rounds == ROUNDS => {
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                (Some(from), Some(to)) if self.full >= MANY => self.poll_pipe(cx, from, to),
-                _ => SCRATCH.with_borrow_mut(|scratch| self.poll_pass(cx, from, to, scratch)),
+            let passed = if rounds == ROUNDS {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            } else {
+                self.poll_some(cx, from, to)
             };
             rounds += 1;
             match passed {
@@ -148,9 +145,18 @@ impl Way {
         Poll::Ready(Ok(()))
     }
 
-    /// Moves what there is without reading it; how much that was. What was not taken is held.
-    fn poll_pipe(&mut self, cx: &mut Context<'_>, from: &TcpStream, to: &TcpStream) -> Poll<io::Result<usize>> {
-        let read = match ready!(splice::pass(cx, from, to))? {
+    /// Passes on what there is; how much that was. What was not taken is held.
+    fn poll_some<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<usize>>
+    where
+        R: AsyncRead + Socket + Unpin,
+        W: AsyncWrite + Socket + Unpin,
+    {
+        let passed = match (from.socket(), to.socket()) {
+            (Some(from), Some(to)) if self.full >= MANY => ready!(splice::pass(cx, from, to))?,
+            _ => Passed::Nothing,
+        };
+        let read = match passed {
+            Passed::Nothing => ready!(SCRATCH.with_borrow_mut(|scratch| self.poll_copy(cx, from, to, scratch)))?,
             Passed::All(read) => read,
             Passed::Some(read, pipe) => {
                 self.piped = Some(Box::new(pipe));
@@ -162,7 +168,7 @@ impl Way {
     }
 
     /// Reads once and writes once; how much was read. What was not taken is held.
-    fn poll_pass<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, scratch: &mut [u8]) -> Poll<io::Result<usize>>
+    fn poll_copy<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, scratch: &mut [u8]) -> Poll<io::Result<usize>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -177,7 +183,6 @@ impl Way {
             Poll::Ready(written) => written,
             Poll::Pending => 0,
         };
-        self.passed += read.len() as u64;
         self.unflushed = true;
         if written < read.len() {
             self.held = Bytes::copy_from_slice(&read[written..]);
@@ -191,7 +196,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// Memory is copied.
     impl Socket for tokio::io::DuplexStream {

@@ -79,8 +79,10 @@ impl Pipe {
     }
 }
 
-/// Something that was read and not yet taken by the other side, and how it goes on.
+/// What became of an attempt.
 pub(super) enum Passed {
+    /// Nothing was tried: there is no pipe to be had (too many open files), or these sockets know of none. They can still be read.
+    Nothing,
     /// All was taken.
     All(usize),
     /// Some of it waits here.
@@ -91,7 +93,7 @@ pub(super) enum Passed {
 pub(super) fn pass(cx: &mut Context<'_>, from: &TcpStream, to: &TcpStream) -> Poll<io::Result<Passed>> {
     loop {
         ready!(from.poll_read_ready(cx))?;
-        let mut pipe = Pipe::take()?;
+        let Ok(mut pipe) = Pipe::take() else { return Poll::Ready(Ok(Passed::Nothing)) };
         let moved = from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.into, None, MOST, flags())?));
         match moved {
             Ok(moved) => {
@@ -106,8 +108,10 @@ pub(super) fn pass(cx: &mut Context<'_>, from: &TcpStream, to: &TcpStream) -> Po
             }
             Err(error) => {
                 pipe.give_back();
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    return Poll::Ready(Err(error));
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => {}
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => return Poll::Ready(Ok(Passed::Nothing)),
+                    _ => return Poll::Ready(Err(error)),
                 }
             }
         }
