@@ -67,7 +67,7 @@ impl Dial {
         self.parent.as_ref().filter(|parent| parent.leads_to(host))
     }
 
-    /// Whether connections to `host` need an address that is not known.
+    /// Whether the name of `host` is looked up here: not by a parent, and not of our own pages.
     pub(super) fn looks_up(&self, host: &Host) -> bool {
         not_ours(host).is_ok() && self.parent_to(host).is_none()
     }
