@@ -24,7 +24,7 @@ peers:           ## only the peer tests: real sellers, clients and chain
 	.ci/test peers
 
 conformance:     ## the long runs: peer tests REPEAT times, property tests with CASES cases
-	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --features failpoints
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --workspace --features failpoints
 	REPEAT=$(REPEAT) .ci/test peers
 
 fuzz:            ## every fuzz target for SECONDS_EACH seconds

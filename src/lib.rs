@@ -50,7 +50,6 @@ pub mod failpoint;
 pub mod journal;
 pub mod ledger;
 pub mod metrics;
-pub mod mpc;
 pub mod net;
 pub mod notify;
 pub mod payment;
@@ -66,5 +65,7 @@ pub mod stops;
 pub mod telemetry;
 pub mod treasurer;
 pub mod wire;
+
+pub use tollpass_mpc as mpc;
 
 pub(crate) use failpoint::failpoint;

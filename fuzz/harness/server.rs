@@ -398,7 +398,7 @@ impl<'a> Run<'a> {
             agent: "bot".into(),
             chain: 84532,
             token: address!("036CbD53842c5426634e7929541eC2318f3dCF7e").into_array(),
-            from: wallet.address.0.into_array(),
+            from: wallet.address.into_array(),
             to: [0x11; 20],
             value: U256::from(PRICES[usize::from(price) % PRICES.len()]).to_be_bytes(),
             valid_after: now - 60,

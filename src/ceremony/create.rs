@@ -10,7 +10,6 @@ use super::{CeremonyError, Circle, Seat, Step, Tell, rounds, trial};
 use crate::custody::{Custody, Unseal};
 use crate::failpoint;
 use crate::mpc::{self, Party, Plan, Wallet};
-use crate::payment::Payer;
 
 /// What this machine brings.
 pub struct Here {
@@ -102,9 +101,9 @@ async fn one_account(circle: &Circle, wallet: &Wallet) -> Step<()> {
 
 pub(super) async fn heard_all(circle: &Circle, round: u8, wallet: &Wallet) -> Step<()> {
     for party in circle.others() {
-        let address: Payer = circle.hear(round, party).await?;
+        let address: alloy_primitives::Address = circle.hear(round, party).await?;
         if address != wallet.address {
-            return Err(CeremonyError::wrong(party, format!("shows the account {}, not {}", address.0, wallet.address.0)));
+            return Err(CeremonyError::wrong(party, format!("shows the account {}, not {}", address, wallet.address)));
         }
     }
     Ok(())

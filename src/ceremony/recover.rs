@@ -11,7 +11,7 @@ use super::post::round;
 use super::worker::Worker;
 use super::{CeremonyError, Circle, Seat, Step, Tell, trial};
 use crate::mpc::{Origin, Party, Wallet};
-use crate::payment::{Asset, Authorization, Nonce, Payee, Signed};
+use crate::payment::{Asset, Authorization, Nonce, Payee, Payer, Signed};
 
 /// How long the authorization can be settled, from the first party's clock.
 const VALID: u64 = 3600;
@@ -54,7 +54,7 @@ pub async fn recover(seat: Seat, here: &Here, tell: Tell<'_>) -> Step<Signed> {
     let to = allowed(&wallet, here)?;
     let mine = Terms {
         wallet: wallet.id.to_string(),
-        address: wallet.address.0,
+        address: wallet.address,
         ceremony: wallet.ceremony,
         epoch: wallet.epoch,
         to,
@@ -107,12 +107,12 @@ async fn run(
     }
     let authorization = Authorization {
         asset: here.asset.clone(),
-        from: wallet.address,
+        from: Payer(wallet.address),
         to: Payee(mine.to),
         value: here.value,
         valid_after: 0,
         valid_before,
-        nonce: Nonce::of_recovery(wallet.address.0, circle.instance()),
+        nonce: Nonce::of_recovery(wallet.address, circle.instance()),
     };
     let digest = authorization.digest();
     let signature: Vec<u8> = if first {

@@ -66,7 +66,7 @@ pub(super) fn check(rsv: &[u8], digest: B256, wallet: &Wallet) -> Option<()> {
     let rsv: &[u8; 65] = rsv.try_into().ok()?;
     let signature = Signature::new(U256::from_be_slice(&rsv[..32]), U256::from_be_slice(&rsv[32..64]), rsv[64] == 28);
     let signer = signature.recover_address_from_prehash(&digest).ok()?;
-    (signature.normalize_s().is_none() && signer == wallet.address.0).then_some(())
+    (signature.normalize_s().is_none() && signer == wallet.address).then_some(())
 }
 
 fn pack<T: serde::Serialize>(what: &T) -> Step<Vec<u8>> {

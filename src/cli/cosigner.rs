@@ -81,7 +81,7 @@ fn look(config: &Config, errors: &mut Vec<String>, warnings: &mut Vec<String>, f
                 errors.push(format!("{}: the {}'s share: a co-signer holds its own and no other", config.share.display(), wallet.party));
             }
             errors.extend(frozen.map(|f| format!("{}: {f}", config.share.display())));
-            facts.push(("wallet", format!("{} {} (epoch {}, {})", wallet.id, wallet.address.0, wallet.epoch, wallet.origin.as_str())));
+            facts.push(("wallet", format!("{} {} (epoch {}, {})", wallet.id, wallet.address, wallet.epoch, wallet.origin.as_str())));
         }
         Err(e) => errors.push(format!("`wallet.share`: {e}")),
     }

@@ -121,7 +121,7 @@ impl Findings {
             SignerConfig::Mpc(mpc) => match Custody::inspect(&mpc.share) {
                 Ok((wallet, frozen)) => {
                     self.errors.extend(frozen.map(|f| format!("{}: {f}", mpc.share.display())));
-                    let (epoch, origin, address) = (wallet.epoch, wallet.origin.as_str(), wallet.address.0);
+                    let (epoch, origin, address) = (wallet.epoch, wallet.origin.as_str(), wallet.address);
                     self.facts.push(("signer", format!("mpc, pays from {address} with {} (epoch {epoch}, {origin})", mpc.cosigner)));
                 }
                 Err(e) => self.errors.push(format!("{}: `signer.mpc.share`: {e}", config.file.display())),

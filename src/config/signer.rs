@@ -131,7 +131,7 @@ pub(crate) const UNSEAL: &str =
     "what opens the share is never written into this file, nor kept beside the share: write env:NAME, file:PATH or exec:PROGRAM";
 
 pub(crate) fn wallet(node: &Node) -> Result<WalletId, String> {
-    text(node)?.parse().map_err(|e: crate::payment::NameError| e.to_string())
+    text(node)?.parse().map_err(|e: crate::mpc::WalletIdError| e.to_string())
 }
 
 /// `https://host:port` → `host:port`.

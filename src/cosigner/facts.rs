@@ -6,7 +6,7 @@ use alloy_primitives::{Address, U256};
 
 use super::trust::Fact;
 use crate::mpc::{Origin, Wallet};
-use crate::payment::{Asset, AssetId, Authorization, ChainId, Nonce, Payee, PurchaseId, Reason, Timestamp};
+use crate::payment::{Asset, AssetId, Authorization, ChainId, Nonce, Payee, Payer, PurchaseId, Reason, Timestamp};
 use crate::policy::Transfer;
 use crate::wire::message::{Intent, VERSION};
 
@@ -27,7 +27,7 @@ pub fn transfer(intent: &Intent, wallet: &Wallet, now: Timestamp) -> Result<Fact
     if intent.epoch != wallet.epoch {
         return Err(Reason::StaleEpoch);
     }
-    if Address::from(intent.from) != wallet.address.0 {
+    if Address::from(intent.from) != wallet.address {
         return Err(Reason::WrongPayer);
     }
     let chain = ChainId::new(intent.chain).ok_or(Reason::UnsupportedNetwork)?;
@@ -38,7 +38,7 @@ pub fn transfer(intent: &Intent, wallet: &Wallet, now: Timestamp) -> Result<Fact
     Ok(Fact::new(Transfer {
         asset: AssetId { chain, token: Address::from(intent.token) },
         amount: U256::from_be_bytes(intent.value),
-        payer: wallet.address,
+        payer: Payer(wallet.address),
         payee: Payee(Address::from(intent.to)),
         valid_before: intent.valid_before,
         now,

@@ -20,7 +20,7 @@ use super::store::{KeyError, Store};
 use super::trust::{Allowance, Claimed, Fact, Lifted, Proven};
 use crate::ledger::{ClockReading, Commitment, Ledger, Likeness, NewPurchase, Outcome, ReserveError, Taken};
 use crate::mpc::Wallet;
-use crate::payment::{AgentId, Authorization, MicroUsd, PurchaseId, Reason, RequestKey, Timestamp};
+use crate::payment::{AgentId, Authorization, MicroUsd, Payer, PurchaseId, Reason, RequestKey, Timestamp};
 use crate::policy::{Approval, Host, Policy, Refusal, RuleId, Subject, Transfer, Violation, Wanted};
 use crate::wire::message::{Claims, Intent, Refused, Settle};
 
@@ -364,7 +364,7 @@ impl Judge {
     pub fn remaining(&self, permit: &Permit) -> Option<MicroUsd> {
         let now = self.ledger.clock(self.around.clock()).now;
         let (policy, agent) = (self.around.policy(), &permit.commitment.purchase().agent);
-        self.ledger.read(|books| policy.remaining(agent, &permit.identity, self.wallet.address, now, books))
+        self.ledger.read(|books| policy.remaining(agent, &permit.identity, Payer(self.wallet.address), now, books))
     }
 
     /// The partial left: the amount stays spent whatever happens.

@@ -21,7 +21,7 @@ use crate::custody::Custody;
 use crate::ledger::{self, ClockReading, Ledger};
 use crate::metrics::Metrics;
 use crate::mpc::{Origin, Party};
-use crate::payment::AgentId;
+use crate::payment::{AgentId, Payer};
 use crate::policy::Policy;
 use crate::reload::{self, Reloader, Signing};
 use crate::stops::Stops;
@@ -144,7 +144,7 @@ impl Cosigner {
         };
         let admin = operators(config.admin, "admin")?;
         let health = operators(config.health, "health")?;
-        runtime.block_on(watch_balance(config, &policy, &server, wallet.address))?;
+        runtime.block_on(watch_balance(config, &policy, &server, Payer(wallet.address)))?;
         let (listener, address) = bind(config.listen, "listen")?;
         let connections = server.connections().clone();
         let serving = runtime.spawn(link::serve_in(listener, identity, Arc::clone(&server), connections, until(stopped)));
@@ -170,12 +170,12 @@ impl Cosigner {
                 "admin": text(self.admin),
                 "health": text(self.health),
                 "wallet": wallet.id.as_str(),
-                "address": wallet.address.0.to_string(),
+                "address": wallet.address.to_string(),
             });
             writeln!(out, "{line}")?;
         } else {
             let admin = text(self.admin).unwrap_or_else(|| "off".into());
-            writeln!(out, "tollpass co-signs for {} ({}) on https://{} (admin {admin})", wallet.id, wallet.address.0, self.address)?;
+            writeln!(out, "tollpass co-signs for {} ({}) on https://{} (admin {admin})", wallet.id, wallet.address, self.address)?;
         }
         Ok(out.flush()?)
     }

@@ -265,7 +265,7 @@ impl Server {
         }
         *lock(&self.turn) = Some(hello.next_turn);
         lock(&self.turns).insert(caller.owner.connection, hello.next_turn);
-        Ok(Welcome { address: self.wallet.address.0.into(), head: self.head(), presign: self.presign })
+        Ok(Welcome { address: self.wallet.address.into(), head: self.head(), presign: self.presign })
     }
 
     /// The connection said Hello, and no other run of the share has done so since.
@@ -297,7 +297,7 @@ impl Server {
             No::from(Reason::IdentityRevoked)
         })?;
         tracing::info!(identity = row.name, key = %request.sender.fingerprint(), "enrolled");
-        Ok(Enrolled { identity: row.name, wallet: row.wallet, address: self.wallet.address.0.into(), agents: row.agents })
+        Ok(Enrolled { identity: row.name, wallet: row.wallet, address: self.wallet.address.into(), agents: row.agents })
     }
 
     /// Words about an outcome: kept, believed by nobody (S5).

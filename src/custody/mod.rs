@@ -25,6 +25,8 @@
 //! until the other one speaks; and a copied *state* alone that is put back (a ban rolled back while the share and the turn
 //! go back with it) is seen the same way, not before. An older epoch of the share under a newer state is refused here.
 
+#[cfg(test)]
+mod attack_test;
 #[cfg(all(test, feature = "failpoints"))]
 mod crash_test;
 mod error;

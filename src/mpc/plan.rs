@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 
 use super::codec::{self, CodecError};
 use super::{Fingerprint, Origin, Party, Wallet, WalletId};
-use crate::payment::Payer;
 
 /// The facts of a ceremony that every party brings by itself and none takes from another. Their hash is in every session id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +30,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Existing {
     /// Its account.
-    pub address: Payer,
+    pub address: Address,
     /// Its DKG session.
     pub ceremony: [u8; 32],
     /// The epoch before the refresh.
@@ -78,7 +77,7 @@ impl Plan {
     }
 
     /// The public facts of the share that `me` gets.
-    pub(super) fn wallet(&self, me: Party, address: Payer, session: [u8; 32]) -> Wallet {
+    pub(super) fn wallet(&self, me: Party, address: Address, session: [u8; 32]) -> Wallet {
         Wallet {
             id: self.wallet.clone(),
             address,

@@ -7,7 +7,7 @@
 //! that nobody knew before the digest was fixed takes away what a nonce known in advance gives a forger.
 //!
 //! Two signatures of one presignature are the private key. So both halves are move-only, in memory only, wiped on drop; the
-//! doc tests of [`crate::mpc`] show that a second use does not compile.
+//! doc tests of [this crate](crate) show that a second use does not compile.
 //!
 //! Take a half out of its pool *before* any check that may fail, and never put one back. A pool belongs to one connection and
 //! one process run; drop it on disconnect, refresh, ban, and change of policy.

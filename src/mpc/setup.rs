@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use alloy_primitives::Address;
 use dkls23_secp256k1::protocols::dkg::{
     BroadcastDerivationPhase2to4, BroadcastDerivationPhase3to4, ProofCommitment, TransmitInitMulPhase3to4, TransmitInitZeroSharePhase2to4,
     TransmitInitZeroSharePhase3to4,
@@ -33,7 +34,6 @@ use super::codec::{self, MAX_CEREMONY};
 use super::plan::{Fault, Inbox, Plan, Post};
 use super::share::address_of;
 use super::{Party, Share, Wallet};
-use crate::payment::Payer;
 
 /// The last round.
 pub const LAST_ROUND: u8 = 6;
@@ -267,7 +267,7 @@ impl Setup {
 
     /// Round 6: the cross-check of round 5, and one account.
     fn conclude(mut self, inbox: &Inbox) -> Result<Box<Share>, Fault> {
-        let addresses: BTreeMap<Party, Payer> = self.hear(inbox)?;
+        let addresses: BTreeMap<Party, Address> = self.hear(inbox)?;
         let share = self.result.take().ok_or(ORDER)?;
         match addresses.into_iter().find(|(_, address)| *address != share.wallet().address) {
             Some((party, _)) => Err(self.blame(party, "has another account")),

@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 
 use super::Wallet;
 use super::codec::{self, CodecError, MAX_CEREMONY};
-use crate::payment::Payer;
 
 /// A share of a wallet's key, in memory.
 pub struct Share {
@@ -52,9 +51,9 @@ impl Share {
 }
 
 /// The account of a public key: the last 20 bytes of Keccak-256 over both coordinates.
-pub(super) fn address_of(key: &AffinePoint) -> Payer {
+pub(super) fn address_of(key: &AffinePoint) -> Address {
     let point = key.to_sec1_point(false);
-    Payer(Address::from_slice(&keccak256(&point.as_bytes()[1..])[12..]))
+    Address::from_slice(&keccak256(&point.as_bytes()[1..])[12..])
 }
 
 impl fmt::Debug for Share {

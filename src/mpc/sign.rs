@@ -106,7 +106,7 @@ pub(super) fn checked(share: &Share, digest: B256, rsv: [u8; 65]) -> Result<[u8;
     let signature = Signature::new(U256::from_be_slice(&rsv[..32]), U256::from_be_slice(&rsv[32..64]), rsv[64] == 28);
     let low = signature.normalize_s().is_none();
     match signature.recover_address_from_prehash(&digest) {
-        Ok(address) if low && address == share.wallet().address.0 => Ok(rsv),
+        Ok(address) if low && address == share.wallet().address => Ok(rsv),
         _ => Err(recoverable("the signature does not verify against the wallet")),
     }
 }

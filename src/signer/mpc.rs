@@ -173,7 +173,7 @@ impl Inner {
 
     async fn authorize(&self, request: &SignRequest, deadline: Instant) -> Result<Signed, SignError> {
         let authorization = request.authorization();
-        if authorization.from != self.wallet.address {
+        if authorization.from.0 != self.wallet.address {
             return Err(SignError::refused(Reason::WrongPayer));
         }
         if let Some(reason) = self.halted() {
@@ -311,7 +311,7 @@ impl Inner {
 
 impl Signer for MpcSigner {
     fn account(&self, _agent: &AgentId) -> Result<Payer, SignError> {
-        Ok(self.inner.wallet.address)
+        Ok(Payer(self.inner.wallet.address))
     }
 
     fn authorize<'a>(&'a self, request: &'a SignRequest, deadline: Instant) -> BoxFuture<'a, Result<Signed, SignError>> {

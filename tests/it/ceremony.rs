@@ -191,7 +191,7 @@ impl Trio {
                 .unwrap_or_else(|e| panic!("{case}: {a} and {b}: {e}"));
             let (completing, a2) = begun.advance(&b1, &b2).unwrap();
             let rsv = completing.complete(&joined.finish(&a2).unwrap()).unwrap();
-            assert_eq!(signer(digest, &rsv), shares[a].wallet().address.0, "{case}: {a} and {b}");
+            assert_eq!(signer(digest, &rsv), shares[a].wallet().address, "{case}: {a} and {b}");
         }
     }
 }
@@ -298,7 +298,7 @@ fn a_trial_on_one_host_is_marked_and_its_files_are_ready_to_run() {
         let share = Path::new(share.as_str().unwrap());
         let (wallet, frozen) = Custody::inspect(share).unwrap();
         assert_eq!((wallet.origin, frozen), (tollpass::mpc::Origin::OneHost, None));
-        assert_eq!(wallet.address.0.to_string(), facts["address"].as_str().unwrap());
+        assert_eq!(wallet.address.to_string(), facts["address"].as_str().unwrap());
         // No share opens with what lies beside it.
         assert!(!share.parent().unwrap().join("passphrase").exists());
     }

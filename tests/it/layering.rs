@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["custody", "mpc", "payment", "policy", "spelling"]),
     ("crew", &[]),
     ("custody", &["config", "failpoint", "mpc", "payment"]),
-    ("mpc", &["payment"]),
+    ("mpc", &[]),
     ("spelling", &[]),
     ("failpoint", &[]),
     ("journal", &[]),

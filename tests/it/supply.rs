@@ -73,7 +73,7 @@ fn the_signing_closure_is_what_was_reviewed() {
 
 #[test]
 fn each_signing_crate_is_pinned_by_itself() {
-    let manifest = read("Cargo.toml");
+    let manifest = read("src/mpc/Cargo.toml");
     for name in ROOTS {
         let pin = format!("{name} = {{ version = \"=0.6.2\"");
         assert!(manifest.lines().any(|l| l.starts_with(&pin)), "{name} is not pinned with `=` (S10)");

@@ -78,7 +78,7 @@ impl Loot {
     fn authorization(&self, want: &Want) -> Result<Authorization> {
         let token: Address = TOKEN.parse()?;
         let asset = self.assets.iter().find(|a| a.id.chain.id() == CHAIN && a.id.token == token).context("the test token")?.clone();
-        let from = self.share.wallet().address;
+        let from = Payer(self.share.wallet().address);
         let now = Self::now();
         Ok(Authorization {
             asset,

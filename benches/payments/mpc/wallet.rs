@@ -66,7 +66,7 @@ impl Wallet {
         }
         let bytes = shares[0].secret_bytes().unwrap();
         let share_memory = memory_of(|| Share::from_secret(shares[0].wallet().clone(), &bytes).unwrap());
-        Self { address: shares[0].wallet().address, share_size: bytes.len(), share_memory, sidecar, cosigner }
+        Self { address: Payer(shares[0].wallet().address), share_size: bytes.len(), share_memory, sidecar, cosigner }
     }
 }
 

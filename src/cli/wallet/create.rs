@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Outcome {
             return Err(wrong(format!(
                 "a creation was interrupted here after every pair had signed. If another screen shows {} as created, run \
                  `tollpass wallet create --finish --share {shown}`; if none does, `tollpass wallet create --discard --share {shown}`",
-                wallet.address.0,
+                wallet.address,
                 shown = share.display()
             )));
         }

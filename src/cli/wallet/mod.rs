@@ -116,7 +116,7 @@ fn tell(text: &str) {
 fn facts(wallet: &Wallet) -> serde_json::Value {
     json!({
         "wallet": wallet.id.as_str(),
-        "address": wallet.address.0.to_string(),
+        "address": wallet.address.to_string(),
         "party": wallet.party.as_str(),
         "epoch": wallet.epoch,
         "origin": wallet.origin.as_str(),
@@ -129,7 +129,7 @@ fn facts(wallet: &Wallet) -> serde_json::Value {
 fn print_facts(wallet: &Wallet, out: &mut dyn Write) -> Outcome {
     let recovery = wallet.recovery.map_or_else(|| "none".to_owned(), |a| a.to_string());
     writeln!(out, "wallet    {}", wallet.id)?;
-    writeln!(out, "address   {}", wallet.address.0)?;
+    writeln!(out, "address   {}", wallet.address)?;
     writeln!(out, "party     {}", wallet.party)?;
     writeln!(out, "epoch     {}", wallet.epoch)?;
     writeln!(out, "origin    {}", wallet.origin.as_str())?;

@@ -14,7 +14,7 @@ use crate::custody::{Frozen, Unseal};
 use crate::ledger::{self, ClockReading, Ledger};
 use crate::mpc::testing::{Cheat, secret_bit};
 use crate::mpc::{Begun, Partial, Share, testing};
-use crate::payment::{AgentId, AssetTable, Authorization, ChainId, Nonce, Payee, PurchaseId};
+use crate::payment::{AgentId, AssetTable, Authorization, ChainId, Nonce, Payee, Payer, PurchaseId};
 use crate::policy::{Policy, Source};
 use crate::wire::envelope::{Header, Opened as Envelope};
 use crate::wire::identity::Identity;
@@ -137,7 +137,7 @@ impl Rig {
         let chain = ChainId::new(84532).unwrap();
         let asset = table.iter().find(|a| a.id.chain == chain).unwrap();
         let payee = Address::repeat_byte(0x11);
-        let from = self.share.wallet().address;
+        let from = Payer(self.share.wallet().address);
         let id = PurchaseId::from_bytes(purchase);
         let authorization = Authorization {
             asset: Arc::clone(asset),

@@ -88,7 +88,7 @@ struct Court {
 fn wallet(origin: Origin) -> Wallet {
     Wallet {
         id: "treasury".parse().unwrap(),
-        address: Payer(WALLET),
+        address: WALLET,
         party: Party::Cosigner,
         epoch: 3,
         ceremony: [1; 32],

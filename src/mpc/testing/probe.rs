@@ -13,7 +13,7 @@ use dkls23_secp256k1::utilities::oracle_tags::{TAG_OTE_CHI, TAG_OTE_PRG, TAG_OTE
 use dkls23_secp256k1::utilities::ot::extension::{FieldElement, PRGOutput, cut_and_transpose, field_mul};
 use k256_dkls::{Scalar, Secp256k1};
 
-use crate::mpc::{Party, Share};
+use crate::{Party, Share};
 
 /// Bytes of one element of the check's field.
 const FIELD: usize = 26;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 use super::{random_digest, run, verifies};
-use crate::mpc::{Abort, Fault, Fingerprint, Inbox, LAST_ROUND, Next, Origin, Party, Plan, Post, Setup, Share, create, refresh};
+use crate::{Abort, Fault, Fingerprint, Inbox, LAST_ROUND, Next, Origin, Party, Plan, Post, Setup, Share, create, refresh};
 
 /// What the network does to one message: sender, round, receiver, the message.
 type Wire<'a> = &'a mut dyn FnMut(Party, u8, Party, &mut Vec<u8>, Option<&mut Zeroizing<Vec<u8>>>);

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mpc::Partial;
-use crate::mpc::testing::deal_shared;
+use crate::Partial;
+use crate::testing::deal_shared;
 
 /// What happens to one message.
 #[derive(Clone, Debug)]

@@ -34,5 +34,5 @@ fn verifies(share: &Share, digest: B256, rsv: &[u8; 65]) -> bool {
     let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &signature, recovery).unwrap();
     let point = key.to_encoded_point(false);
     let address = &alloy_primitives::keccak256(&point.as_bytes()[1..])[12..];
-    signature.normalize_s().is_none() && matches!(rsv[64], 27 | 28) && address == share.wallet().address.0.as_slice()
+    signature.normalize_s().is_none() && matches!(rsv[64], 27 | 28) && address == share.wallet().address.as_slice()
 }

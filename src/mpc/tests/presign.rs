@@ -1,6 +1,6 @@
 use super::*;
-use crate::mpc::testing::deal_shared;
-use crate::mpc::{PreBegun, PreJoined, Presignature, ResponderPresignature};
+use crate::testing::deal_shared;
+use crate::{PreBegun, PreJoined, Presignature, ResponderPresignature};
 
 fn prepare(a: &Arc<Share>, b: &Arc<Share>) -> (Presignature, ResponderPresignature) {
     let id = rand::random();
@@ -66,7 +66,7 @@ fn a_changed_half_is_no_signature() {
         let mut bytes = theirs.present(digest, [1; 32], [2; 32]).unwrap().as_bytes().to_vec();
         let last = bytes.len() - 1;
         bytes[at.min(last)] ^= 1;
-        assert!(own.complete(digest, [1; 32], [2; 32], &crate::mpc::Partial::from_bytes(bytes)).is_err());
+        assert!(own.complete(digest, [1; 32], [2; 32], &crate::Partial::from_bytes(bytes)).is_err());
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::mpc::testing::{deal, deal_shared, with_wallet};
-use crate::mpc::{CodecError, MAX_SIGNING};
+use crate::testing::{deal, deal_shared, with_wallet};
+use crate::{CodecError, MAX_SIGNING};
 
 #[test]
 fn all_three_pairs_sign_in_either_role() {
@@ -67,7 +67,7 @@ fn a_half_of_another_session_is_no_signature() {
 fn a_signature_of_another_account_is_not_let_out() {
     let [a, b, _] = deal("w1");
     // The shares sign well, but for an account that this wallet is not.
-    let a = Arc::new(with_wallet(&a, |wallet| wallet.address = crate::payment::Payer([7; 20].into())));
+    let a = Arc::new(with_wallet(&a, |wallet| wallet.address = [7; 20].into()));
     let refused = run(&a, &Arc::new(b), random_digest());
     assert_eq!(refused, Err(Abort::Recoverable("the signature does not verify against the wallet".into())));
 }
@@ -94,7 +94,7 @@ fn a_share_reads_back_from_its_bytes_and_only_as_itself() {
 
     let mut wrong = vec![a.wallet().clone(); 2];
     wrong[0].party = Party::Cold;
-    wrong[1].address = crate::payment::Payer([9; 20].into());
+    wrong[1].address = [9; 20].into();
     for wallet in wrong {
         assert_eq!(Share::from_secret(wallet, &bytes).err(), Some(CodecError::Wrong));
     }

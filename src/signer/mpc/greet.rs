@@ -35,7 +35,7 @@ impl Inner {
         let hello = Hello { wallet: self.wallet.id.to_string(), epoch: self.wallet.epoch, turn, next_turn };
         let known = self.head.load(Ordering::Acquire);
         let welcome: Welcome = self.once(path::HELLO, &super::encode(&hello), deadline).await.map_err(|failed| self.explain(failed))?;
-        if welcome.address != <[u8; 20]>::from(self.wallet.address.0) {
+        if welcome.address != <[u8; 20]>::from(self.wallet.address) {
             tracing::error!(
                 cosigner = self.cosigner,
                 "the co-signer holds a share of another wallet: compare both with `tollpass wallet show`"

@@ -229,7 +229,7 @@ pub(crate) fn intent(share: &Share, purchase: [u8; 16], value: u64, now: Timesta
         agent: "bot".into(),
         chain: 84532,
         token: token().into_array(),
-        from: wallet.address.0.into_array(),
+        from: wallet.address.into_array(),
         to: payee().into_array(),
         value: U256::from(value).to_be_bytes(),
         valid_after: seconds - 60,

@@ -35,7 +35,7 @@ impl Wallet {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [one, two, _] = tollpass::mpc::testing::deal("w1");
-        let address = one.wallet().address.0;
+        let address = one.wallet().address;
         for (name, share) in [("sc", &one), ("cs", &two)] {
             let folder = dir.path().join(name).join("share");
             std::fs::create_dir_all(&folder).unwrap();

@@ -12,7 +12,7 @@
 //! Two signatures of one presignature are the private key (S9). One use compiles:
 //!
 //! ```
-//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! # use tollpass_mpc::{Abort, Partial, Presignature, ResponderPresignature};
 //! fn respond(half: ResponderPresignature) -> Result<Partial, Abort> {
 //!     half.present(Default::default(), [1; 32], [2; 32])
 //! }
@@ -24,7 +24,7 @@
 //! A second one, of either half, does not:
 //!
 //! ```compile_fail,E0382
-//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! # use tollpass_mpc::{Abort, Partial, Presignature, ResponderPresignature};
 //! fn respond(half: ResponderPresignature) -> Result<Partial, Abort> {
 //!     half.present(Default::default(), [1; 32], [2; 32])?;
 //!     half.present(Default::default(), [1; 32], [3; 32])
@@ -32,7 +32,7 @@
 //! ```
 //!
 //! ```compile_fail,E0382
-//! # use tollpass::mpc::{Abort, Partial, Presignature, ResponderPresignature};
+//! # use tollpass_mpc::{Abort, Partial, Presignature, ResponderPresignature};
 //! fn complete(half: Presignature, peer: &Partial) -> Result<[u8; 65], Abort> {
 //!     half.complete(Default::default(), [1; 32], [2; 32], peer)?;
 //!     half.complete(Default::default(), [1; 32], [3; 32], peer)
@@ -42,7 +42,7 @@
 //! Nor does a copy:
 //!
 //! ```compile_fail,E0308
-//! # use tollpass::mpc::ResponderPresignature;
+//! # use tollpass_mpc::ResponderPresignature;
 //! fn copy(half: &ResponderPresignature) -> ResponderPresignature {
 //!     half.clone()
 //! }
@@ -51,7 +51,7 @@
 //! The same holds for an interactive session: each step takes the one before.
 //!
 //! ```compile_fail,E0382
-//! # use tollpass::mpc::{Abort, Joined, Partial};
+//! # use tollpass_mpc::{Abort, Joined, Partial};
 //! fn finish(session: Joined, round2: &[u8]) -> Result<Partial, Abort> {
 //!     session.finish(round2)?;
 //!     session.finish(round2)
@@ -67,7 +67,7 @@ mod rounds;
 mod setup;
 mod share;
 mod sign;
-#[cfg(any(test, feature = "failpoints"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
@@ -89,8 +89,6 @@ pub use setup::{LAST_ROUND, Next, Setup};
 pub use share::Share;
 pub use sign::{Begun, Completing, Joined, Partial};
 
-use crate::payment::Payer;
-
 /// Name of a wallet: the operator's word, 1 to 63 of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -103,16 +101,24 @@ impl WalletId {
     }
 }
 
+/// A name outside `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a name: write 1 to 63 of A-Z a-z 0-9 . _ - and start with a letter or digit")]
+pub struct WalletIdError;
+
 impl FromStr for WalletId {
-    type Err = crate::payment::NameError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<crate::payment::AgentId>().map(|name| Self(name.as_str().into()))
+    type Err = WalletIdError;
+    fn from_str(text: &str) -> Result<Self, WalletIdError> {
+        let mut bytes = text.bytes();
+        let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest = bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if first && rest && text.len() <= 63 { Ok(Self(text.into())) } else { Err(WalletIdError) }
     }
 }
 
 impl TryFrom<String> for WalletId {
-    type Error = crate::payment::NameError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    type Error = WalletIdError;
+    fn try_from(text: String) -> Result<Self, WalletIdError> {
         text.parse()
     }
 }
@@ -226,7 +232,7 @@ pub struct Wallet {
     /// Its name.
     pub id: WalletId,
     /// The account of the key.
-    pub address: Payer,
+    pub address: Address,
     /// Whose share this is.
     pub party: Party,
     /// Counts complete refreshes, from 1. Shares of different epochs do not sign together.
