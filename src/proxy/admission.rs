@@ -15,6 +15,7 @@ use super::body::{AgentBody, BodyError};
 use super::connection::Connection;
 use super::forward::Begun;
 use super::load::Running;
+use super::serving::UnderWay;
 use super::{error, forward};
 use crate::payment::Reason;
 
@@ -49,7 +50,7 @@ pub(super) async fn finish(conn: &Arc<Connection>, admitted: Admitted) -> Respon
         // It has a line of its own, when it ends.
         record.forget();
     }
-    response.map(|body| Counted { body, _running: running, record })
+    response.map(|body| Counted { body, _running: running, _under_way: None, record })
 }
 
 /// Who asks, and the room for it. That nobody known asks may not be the worst about a request: that is the next step's to say.
@@ -92,8 +93,16 @@ fn refused(reason: Reason, version: Version) -> Response<AgentBody> {
 pub(super) struct Counted {
     body: AgentBody,
     _running: Option<Running>,
+    _under_way: Option<UnderWay>,
     /// Its line in the access log.
     record: Option<Record>,
+}
+
+impl Counted {
+    /// The request is under way for as long as its answer is.
+    pub(super) fn hold(&mut self, under_way: UnderWay) {
+        self._under_way = Some(under_way);
+    }
 }
 
 impl Body for Counted {

@@ -83,9 +83,10 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .flat_map(|v| v.as_bytes().split(|b| *b == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|option| !is_no_other_field(option))
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
             .filter(|name| *name != http::header::CONTENT_LENGTH && *name != http::header::HOST)
             .collect();
         for name in named {
@@ -97,6 +98,11 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
             headers.remove(name);
         }
     }
+}
+
+/// What nearly every `Connection` says: an option that is no field's name, or one that is taken out anyway.
+fn is_no_other_field(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
 }
 
 /// `Tollpass-*` belongs to us: a seller may not forge it and does not get to see it (S19).

@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -24,6 +25,8 @@ use crate::payment::Reason;
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
+/// How often a connection is looked at in the time for which it may be idle.
+const LOOKS: u32 = 4;
 
 /// An agent that speaks to us as to a proxy: HTTP/1, or HTTP/2 with prior knowledge.
 pub(super) async fn explicit(connection: Arc<Connection>, stream: AgentStream) {
@@ -47,14 +50,18 @@ pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
     let proxy = connection.proxy.clone();
     let end = phase::must_end(proxy.phase(), connection.asked.clone());
     let io = AgentIo::new(stream, connection.unflushed.clone()).http1(proxy.limits.header);
-    let service = Edge { connection, running: None };
+    let traffic = Arc::<Traffic>::default();
+    let service = Edge { connection, traffic: traffic.clone(), http1: true };
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(proxy.limits.idle).max_buf_size(proxy.limits.header.max(8192)).half_close(false);
+    // Without the library's own time-out: that is a timer made, set and dropped again for each request.
+    builder.max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let done = tokio::select! {
         biased;
         result = serving.as_mut() => Some(result),
         () = end => None,
+        // Half a head is no request: who sends it byte by byte is idle too.
+        () = idle(&traffic, proxy.limits.idle) => return,
     };
     let result = match done {
         Some(result) => result,
@@ -70,8 +77,8 @@ pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
 pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
     let (proxy, mut phase) = (connection.proxy.clone(), connection.proxy.phase());
     let io = AgentIo::new(stream, connection.unflushed.clone());
-    let running = Arc::new(AtomicUsize::new(0));
-    let service = Edge { connection, running: Some(running.clone()) };
+    let traffic = Arc::<Traffic>::default();
+    let service = Edge { connection, traffic: traffic.clone(), http1: false };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -84,7 +91,7 @@ pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         result = serving.as_mut() => return ended(result),
-        () = idle(&running, proxy.limits.idle) => {}
+        () = idle(&traffic, proxy.limits.idle) => {}
         // Nothing is lost: what was asked before the other side hears of it is answered.
         _ = phase.wait_for(|p| *p != Phase::Serving) => {}
     }
@@ -98,16 +105,40 @@ fn ended(result: hyper::Result<()>) {
     }
 }
 
-/// Ends when no request ran at two looks `patience` apart.
-async fn idle(running: &AtomicUsize, patience: std::time::Duration) {
-    let mut before = 1;
-    loop {
-        tokio::time::sleep(patience).await;
-        let now = running.load(Ordering::Relaxed);
-        if before == 0 && now == 0 {
-            return;
-        }
-        before = now;
+/// The requests of one connection, as whoever looks for idle ones sees them.
+#[derive(Default)]
+struct Traffic {
+    under_way: AtomicU32,
+    /// Grows with each begin and each end.
+    turns: AtomicU32,
+}
+
+/// A request that is under way until its answer was handed on whole.
+pub(super) struct UnderWay(Arc<Traffic>);
+
+impl UnderWay {
+    fn new(traffic: Arc<Traffic>) -> Self {
+        traffic.under_way.fetch_add(1, Ordering::Relaxed);
+        traffic.turns.fetch_add(1, Ordering::Relaxed);
+        Self(traffic)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends when for `patience`, and at most a look longer, no request was under way.
+async fn idle(traffic: &Traffic, patience: Duration) {
+    let (mut quiet, mut before) = (0, traffic.turns.load(Ordering::Relaxed));
+    while quiet < LOOKS {
+        tokio::time::sleep(patience / LOOKS).await;
+        let turns = traffic.turns.load(Ordering::Relaxed);
+        quiet = if turns == before && traffic.under_way.load(Ordering::Relaxed) == 0 { quiet + 1 } else { 0 };
+        before = turns;
     }
 }
 
@@ -116,33 +147,26 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<Counted>, Infallibl
 /// One connection's requests as a `tower` service: the whole edge can be driven without a socket.
 struct Edge {
     connection: Arc<Connection>,
-    /// Requests that run, where the connection does not end with its one request.
-    running: Option<Arc<AtomicUsize>>,
+    traffic: Arc<Traffic>,
+    http1: bool,
 }
 
-/// Counts one running request.
-struct Running(Option<Arc<AtomicUsize>>);
-
-impl Running {
-    fn new(count: Option<Arc<AtomicUsize>>) -> Self {
-        if let Some(count) = &count {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        Self(count)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(count) = &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+/// What a request's answer depends on beside itself.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// It asks for a tunnel.
+    opens: bool,
+    http1: bool,
 }
 
 /// One request to its answer. One future for all requests: what only some of them meet is boxed where it begins.
-async fn answer(connection: Arc<Connection>, running: Running, opens: bool, admitted: Admitted) -> Result<Response<Counted>, Infallible> {
-    let http1 = running.0.is_none();
+async fn answer(
+    connection: Arc<Connection>,
+    asked: Asked,
+    under_way: UnderWay,
+    admitted: Admitted,
+) -> Result<Response<Counted>, Infallible> {
+    let Asked { opens, http1 } = asked;
     let mut answer = admission::finish(&connection, admitted).await;
     let wire = &connection.unflushed.wire;
     wire.answered(answer.status() == StatusCode::SWITCHING_PROTOCOLS || (opens && answer.status().is_success()));
@@ -154,7 +178,7 @@ async fn answer(connection: Arc<Connection>, running: Running, opens: bool, admi
         // The next request is for the process that follows.
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    drop(running);
+    answer.body_mut().hold(under_way);
     Ok(answer)
 }
 
@@ -177,13 +201,12 @@ impl tower::Service<Request<Incoming>> for &Edge {
     /// What waits for nothing is done here, on the stack: only what is left of it becomes the state that is allocated.
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let connection = self.connection.clone();
-        let running = Running::new(self.running.clone());
+        let under_way = UnderWay::new(self.traffic.clone());
         connection.asked.store(true, Ordering::Relaxed);
-        let opens = request.method() == Method::CONNECT;
-        let http1 = running.0.is_none();
-        let refusal = if http1 { connection.unflushed.wire.begin() } else { oversize(&request, connection.proxy.limits.header) };
+        let asked = Asked { opens: request.method() == Method::CONNECT, http1: self.http1 };
+        let refusal = if asked.http1 { connection.unflushed.wire.begin() } else { oversize(&request, connection.proxy.limits.header) };
         let admitted = admission::begin(&connection, request, refusal);
-        Box::pin(answer(connection, running, opens, admitted))
+        Box::pin(answer(connection, asked, under_way, admitted))
     }
 }
 
@@ -205,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_every_request_allocates_stays_small() {
-        fn size<F: Future>(_: impl Fn(Arc<Connection>, Running, bool, Admitted) -> F) -> usize {
+        fn size<F: Future>(_: impl Fn(Arc<Connection>, Asked, UnderWay, Admitted) -> F) -> usize {
             size_of::<F>()
         }
         // What both took as one; 2560 is the aim.

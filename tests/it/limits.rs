@@ -103,6 +103,26 @@ fn an_idle_agent_is_closed() {
 }
 
 #[test]
+fn an_agent_whose_answer_is_under_way_is_not_idle() {
+    let seller = Seller::http(|call| {
+        call.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        call.chunk("one");
+        // Three times as long as an agent may be idle.
+        std::thread::sleep(Duration::from_millis(900));
+        call.chunk("two");
+        call.raw("0\r\n\r\n");
+        Next::Keep
+    });
+    let program = Program::start(Setup::new().limits("idle: 300ms"));
+    let mut agent = program.agent();
+    for _ in 0..2 {
+        let answer = agent.get(&seller.url("/"));
+        assert_eq!((answer.status, answer.body.as_slice()), (200, &b"onetwo"[..]));
+    }
+    assert!(agent.is_closed(), "afterwards it is");
+}
+
+#[test]
 fn a_body_beyond_the_limit_is_413_announced_or_not() {
     let seller = seller();
     // Where the body is kept for a second sending, and where it is not.

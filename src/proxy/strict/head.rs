@@ -252,7 +252,40 @@ pub(super) const fn is_text_byte(byte: u8) -> bool {
     (byte >= b' ' || byte == b'\t') && byte != 0x7f
 }
 
-/// To the end in any case: without a way out the compiler takes many bytes at a time.
+/// Most values are short: eight bytes at a time, and byte by byte only where that finds a control byte, which may be a tab.
 fn is_text(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |good, b| good & is_text_byte(*b))
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let plain = words.iter().chain([&last]).fold(0, |found, word| found | controls(u64::from_le_bytes(*word))) == 0;
+    plain || bytes.iter().all(|b| is_text_byte(*b))
+}
+
+/// Not 0 if one of the eight bytes is below a blank, or DEL.
+const fn controls(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let del = word ^ (ONES * 0x7f);
+    // A byte below n, and a byte that is 0, borrow into their highest bit, which they did not have.
+    (word.wrapping_sub(ONES * 0x20) & !word | del.wrapping_sub(ONES) & !del) & (ONES * 0x80)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_byte_is_found_wherever_it_stands() {
+        for length in 0..20 {
+            for at in 0..length {
+                for byte in 0..=255 {
+                    for around in [b' ', b'~', 0x80, 0xff] {
+                        let mut text = vec![around; length];
+                        text[at] = byte;
+                        assert_eq!(is_text(&text), is_text_byte(byte), "{text:?}");
+                    }
+                }
+            }
+        }
+        assert!(is_text(b""));
+    }
 }
