@@ -32,6 +32,7 @@ mod reach;
 mod record;
 mod relay;
 mod replay;
+mod seldom;
 pub(crate) mod server;
 mod serving;
 mod shape;

@@ -18,6 +18,7 @@ use super::admission::{self, Admitted, Counted};
 use super::connection::Connection;
 use super::io::AgentIo;
 use super::phase::{self, Phase};
+use super::seldom::Seldom;
 use super::sniff::{self, Kind};
 use super::stream::AgentStream;
 use super::upstream::{CONNECTION_WINDOW, KEEP_ALIVE, STREAM_WINDOW};
@@ -56,12 +57,17 @@ pub(super) async fn http1(connection: Arc<Connection>, stream: AgentStream) {
     // Without the library's own time-out: that is a timer made, set and dropped again for each request.
     builder.max_buf_size(proxy.limits.header.max(8192)).half_close(false);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let end = pin!(async {
+        tokio::select! {
+            () = end => {}
+            // Half a head is no request: who sends it byte by byte is idle too. An upload that its answer overtook goes on.
+            () = idle(&traffic, proxy.limits.idle) => {}
+        }
+    });
     let done = tokio::select! {
         biased;
         result = serving.as_mut() => Some(result),
-        () = end => None,
-        // Half a head is no request: who sends it byte by byte is idle too.
-        () = idle(&traffic, proxy.limits.idle) => return,
+        () = Seldom::new(end) => None,
     };
     let result = match done {
         Some(result) => result,
@@ -89,11 +95,16 @@ pub(super) async fn http2(connection: Arc<Connection>, stream: AgentStream) {
         .keep_alive_interval(KEEP_ALIVE)
         .enable_connect_protocol();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let end = pin!(async {
+        tokio::select! {
+            () = idle(&traffic, proxy.limits.idle) => {}
+            // Nothing is lost: what was asked before the other side hears of it is answered.
+            _ = phase.wait_for(|p| *p != Phase::Serving) => {}
+        }
+    });
     tokio::select! {
         result = serving.as_mut() => return ended(result),
-        () = idle(&traffic, proxy.limits.idle) => {}
-        // Nothing is lost: what was asked before the other side hears of it is answered.
-        _ = phase.wait_for(|p| *p != Phase::Serving) => {}
+        () = Seldom::new(end) => {}
     }
     serving.as_mut().graceful_shutdown();
     ended(serving.await);

@@ -97,9 +97,14 @@ fn an_idle_agent_is_closed() {
     let mut agent = program.agent();
     assert_eq!(agent.get(&seller.url("/")).status, 200);
     assert!(agent.is_closed());
-    let mut slow = program.agent();
-    slow.send("GET http://127.0.0.1/ HTTP/1.1\r\nX-Never: ");
-    assert!(matches!(slow.response_to("GET"), Err(_) | Ok(Response { status: 408, .. })), "a head that never ends");
+    for before in 0..2 {
+        let mut slow = program.agent();
+        for _ in 0..before {
+            assert_eq!(slow.get(&seller.url("/")).status, 200);
+        }
+        slow.send("GET http://127.0.0.1/ HTTP/1.1\r\nX-Never: ");
+        assert!(slow.response_to("GET").is_err(), "a head that never ends, after {before}");
+    }
 }
 
 #[test]
