@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use alloy_primitives::Address;
+
 use super::place::{Place, Tested};
 use super::post::round;
 use super::worker::Worker;
@@ -101,9 +103,9 @@ async fn one_account(circle: &Circle, wallet: &Wallet) -> Step<()> {
 
 pub(super) async fn heard_all(circle: &Circle, round: u8, wallet: &Wallet) -> Step<()> {
     for party in circle.others() {
-        let address: alloy_primitives::Address = circle.hear(round, party).await?;
+        let address: Address = circle.hear(round, party).await?;
         if address != wallet.address {
-            return Err(CeremonyError::wrong(party, format!("shows the account {}, not {}", address, wallet.address)));
+            return Err(CeremonyError::wrong(party, format!("shows the account {address}, not {}", wallet.address)));
         }
     }
     Ok(())

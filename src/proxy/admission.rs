@@ -40,7 +40,7 @@ pub(super) fn begin(conn: &Arc<Connection>, request: Request<Incoming>, refusal:
 }
 
 /// Answers it.
-pub(super) async fn finish(conn: &Arc<Connection>, admitted: Admitted) -> Response<Counted> {
+pub(super) async fn finish(conn: &Arc<Connection>, admitted: Admitted, under_way: UnderWay) -> Response<Counted> {
     let Admitted { begun, running, mut record, connect } = admitted;
     let response = forward::finish(conn, begun).await;
     if let Some(record) = &mut record {
@@ -50,7 +50,7 @@ pub(super) async fn finish(conn: &Arc<Connection>, admitted: Admitted) -> Respon
         // It has a line of its own, when it ends.
         record.forget();
     }
-    response.map(|body| Counted { body, _running: running, _under_way: None, record })
+    response.map(|body| Counted { body, _running: running, _under_way: under_way, record })
 }
 
 /// Who asks, and the room for it. That nobody known asks may not be the worst about a request: that is the next step's to say.
@@ -93,16 +93,9 @@ fn refused(reason: Reason, version: Version) -> Response<AgentBody> {
 pub(super) struct Counted {
     body: AgentBody,
     _running: Option<Running>,
-    _under_way: Option<UnderWay>,
+    _under_way: UnderWay,
     /// Its line in the access log.
     record: Option<Record>,
-}
-
-impl Counted {
-    /// The request is under way for as long as its answer is.
-    pub(super) fn hold(&mut self, under_way: UnderWay) {
-        self._under_way = Some(under_way);
-    }
 }
 
 impl Body for Counted {

@@ -119,9 +119,8 @@ fn ended(result: hyper::Result<()>) {
 /// The requests of one connection, as whoever looks for idle ones sees them.
 #[derive(Default)]
 struct Traffic {
-    under_way: AtomicU32,
-    /// Grows with each begin and each end.
-    turns: AtomicU32,
+    begun: AtomicU32,
+    ended: AtomicU32,
 }
 
 /// A request that is under way until its answer was handed on whole.
@@ -129,27 +128,25 @@ pub(super) struct UnderWay(Arc<Traffic>);
 
 impl UnderWay {
     fn new(traffic: Arc<Traffic>) -> Self {
-        traffic.under_way.fetch_add(1, Ordering::Relaxed);
-        traffic.turns.fetch_add(1, Ordering::Relaxed);
+        traffic.begun.fetch_add(1, Ordering::Relaxed);
         Self(traffic)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.turns.fetch_add(1, Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Ends when for `patience`, and at most a look longer, no request was under way.
 async fn idle(traffic: &Traffic, patience: Duration) {
-    let (mut quiet, mut before) = (0, traffic.turns.load(Ordering::Relaxed));
+    let (mut quiet, mut before) = (0, traffic.ended.load(Ordering::Relaxed));
     while quiet < LOOKS {
         tokio::time::sleep(patience / LOOKS).await;
-        let turns = traffic.turns.load(Ordering::Relaxed);
-        quiet = if turns == before && traffic.under_way.load(Ordering::Relaxed) == 0 { quiet + 1 } else { 0 };
-        before = turns;
+        let ended = traffic.ended.load(Ordering::Relaxed);
+        quiet = if ended == before && ended == traffic.begun.load(Ordering::Relaxed) { quiet + 1 } else { 0 };
+        before = ended;
     }
 }
 
@@ -178,7 +175,7 @@ async fn answer(
     admitted: Admitted,
 ) -> Result<Response<Counted>, Infallible> {
     let Asked { opens, http1 } = asked;
-    let mut answer = admission::finish(&connection, admitted).await;
+    let mut answer = admission::finish(&connection, admitted, under_way).await;
     let wire = &connection.unflushed.wire;
     wire.answered(answer.status() == StatusCode::SWITCHING_PROTOCOLS || (opens && answer.status().is_success()));
     if wire.refusal().is_some() {
@@ -189,7 +186,6 @@ async fn answer(
         // The next request is for the process that follows.
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    answer.body_mut().hold(under_way);
     Ok(answer)
 }
 
