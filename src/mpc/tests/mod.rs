@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 
-use super::{Abort, Begun, Joined, Party, Share};
+use super::{Abort, Begun, Joined, Party, Share, WalletId, WalletIdError};
 
 /// Runs a whole session between two shares.
 fn run(a: &Arc<Share>, b: &Arc<Share>, digest: B256) -> Result<[u8; 65], Abort> {
@@ -35,4 +35,17 @@ fn verifies(share: &Share, digest: B256, rsv: &[u8; 65]) -> bool {
     let point = key.to_encoded_point(false);
     let address = &alloy_primitives::keccak256(&point.as_bytes()[1..])[12..];
     signature.normalize_s().is_none() && matches!(rsv[64], 27 | 28) && address == share.wallet().address.as_slice()
+}
+
+#[test]
+fn a_wallets_name_is_a_short_word_that_needs_no_quotes() {
+    let longest = "a".repeat(63);
+    for good in ["a", "Z9", "w1", "team.a_b-c", &longest] {
+        assert_eq!(good.parse::<WalletId>().map(String::from), Ok(good.to_owned()));
+    }
+    let too_long = "a".repeat(64);
+    for bad in ["", ".a", "-a", "_a", "a b", "a/b", "../a", "a\n", "ä", &too_long] {
+        assert_eq!(bad.parse::<WalletId>(), Err(WalletIdError), "{bad:?}");
+        assert!(WalletId::try_from(bad.to_owned()).is_err(), "a sealed file is read by the same rule: {bad:?}");
+    }
 }
