@@ -4,6 +4,7 @@
 //! to [`AGENT_HISTOGRAMS`] agents and are one series (`all`) beyond. Reasons, stages, outcomes, protocols are enums;
 //! networks, assets and budgets come from the policy. Money is shown in dollars for people: the ledger is the truth.
 
+mod label;
 mod table;
 
 use std::collections::{HashMap, HashSet};
@@ -17,6 +18,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+pub use label::{NoticeResult, PaymentOutcome, Stage};
 pub use table::{MetricRow, TABLE};
 
 use crate::payment::{AgentId, ChainId, MicroUsd, ProtocolId, Reason, Timestamp};
@@ -36,75 +38,6 @@ const ALL: &str = "all";
 const FAST: [f64; 15] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Seconds, from 1 ms: a whole paid request with the seller's work in it.
 const SLOW: [f64; 15] = [1e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
-
-/// How a payment ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PaymentOutcome {
-    /// Charged and answered.
-    Settled,
-    /// Signed and sent, no proof either way.
-    Open,
-    /// Charged, answer lost.
-    Lost,
-}
-
-impl PaymentOutcome {
-    /// Stable label text.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Settled => "settled",
-            Self::Open => "open",
-            Self::Lost => "lost",
-        }
-    }
-}
-
-/// A step between a challenge and a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The policy decides.
-    Policy,
-    /// The ledger holds the amount durably.
-    Reserve,
-    /// The signer answers.
-    Sign,
-}
-
-impl Stage {
-    /// Stable label text.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Policy => "policy",
-            Self::Reserve => "reserve",
-            Self::Sign => "sign",
-        }
-    }
-}
-
-/// What became of an attempt to tell people of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoticeResult {
-    /// The receiver took it.
-    Delivered,
-    /// It did not, and is asked again.
-    Retried,
-    /// It did not, and is not asked again, or the question ended first.
-    Failed,
-}
-
-impl NoticeResult {
-    /// Every result.
-    pub const ALL: [Self; 3] = [Self::Delivered, Self::Retried, Self::Failed];
-
-    /// Stable label text.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Retried => "retried",
-            Self::Failed => "failed",
-        }
-    }
-}
 
 /// All metrics of one process, in a registry of their own.
 #[derive(Debug)]

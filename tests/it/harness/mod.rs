@@ -8,6 +8,7 @@ mod http2;
 mod minisign;
 mod program;
 mod seller;
+mod setup;
 mod tls;
 mod wire;
 mod x402;
@@ -20,8 +21,9 @@ pub(crate) use chain::Chain;
 pub(crate) use cosigner::{Cosigner, Wallet, tollpass};
 pub(crate) use http2::{Agent2, Message, Seen2, Seller2, agreed, get};
 pub(crate) use minisign::Minisign;
-pub(crate) use program::{Program, Setup, payer};
+pub(crate) use program::{Program, payer};
 pub(crate) use seller::{Call, Next, Seller, seller_text};
+pub(crate) use setup::Setup;
 pub(crate) use tls::TestCa;
 pub(crate) use wire::{Head, Wire, free_port, sha256};
 #[cfg(feature = "failpoints")]
