@@ -7,7 +7,7 @@ REPEAT ?= 5
 CASES ?= 20000
 SECONDS_EACH ?= 600
 
-.PHONY: help demo test peers conformance fuzz mutants bench lint image clean
+.PHONY: help demo test peers conformance fuzz mutants release bench lint image clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -32,6 +32,9 @@ fuzz:            ## every fuzz target for SECONDS_EACH seconds
 
 mutants:         ## change the code that decides about money: the tests have to notice (hours)
 	.ci/mutants
+
+release:         ## the program as it is released: built, put under load, built again with what that counted (half an hour)
+	.ci/release
 
 bench:           ## measure; writes benches/RESULTS.md
 	.ci/bench

@@ -4,7 +4,7 @@ e carries: port, dir, ca_cert, ca_key, ca_pem (key+cert), roots, origin_plain, o
 hosts, bins (from --bin), here (folder of the bench), tools (folder of the compiled helpers).
 kind "forward": a forward proxy, spoken to with absolute-form requests and CONNECT.
 kind "relay"/"reverse": a fixed-upstream reference, spoken to as if it were the origin."""
-import os, pathlib, shutil, subprocess
+import json, os, pathlib, shutil, subprocess
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -242,8 +242,17 @@ def g3proxy_mitm(e, d):
 TOLLPASS_KEY = "0x" + "11" * 32  # test money only
 
 
+def _wallet(b, d):
+    """A wallet in three shares, for a program without the local signer, as in the image. Nothing is paid here, so no co-signer runs."""
+    made = subprocess.run([b, "wallet", "create", "--one-host", f"{d}/wallet", "--wallet", "bench", "--agent", "bot", "--json"],
+                          check=True, capture_output=True, text=True)
+    pin = json.loads(made.stdout)["identities"]["cosigner"]
+    return (f'{{ mpc: {{ wallet: bench, share: "file:wallet/sidecar/share", unseal: "file:wallet/passphrases/sidecar/passphrase", '
+            f'identity: "file:wallet/sidecar/identity.pem", cosigner: "https://127.0.0.1:9", pin: "{pin}" }} }}')
+
+
 def _tollpass(e, d, intercept):
-    """As it ships: ledger on disk, local signer, metrics, agent identity, guard and policy on. Every host of the bench could be
+    """As it ships: ledger on disk, a signer, metrics, agent identity, guard and policy on. Every host of the bench could be
     paid for, so each request also meets what that costs."""
     b = which(e, "tollpass") or str(SOURCE / "target/release/tollpass")
     if not os.access(b, os.X_OK):
@@ -269,18 +278,23 @@ agents:
     allow:
       - {{ id: bureau, host: api.bureau.example, {allow} }}
 """)
-    c = put(d, "tollpass.yaml", f"""version: 1
+    config = lambda signer: put(d, "tollpass.yaml", f"""version: 1
 listen: {{ proxy: "127.0.0.1:{e.port}", admin: "127.0.0.1:0" }}
 state: ./state
 ledger: {{ ephemeral: accept }}
 policy: policy.yaml
 agents: {{ default: bot }}
-signer: {{ local: {{ key: env:BENCH_KEY }} }}
+signer: {signer}
 tls: {{ intercept: {intercept}, extra_roots: ["{e.roots}"] }}
 upstream: {{ allow_private: true }}
 limits: {{ connections: 30000 }}
 """)
-    return dict(cmd=[b, "serve", "--config", c], bin=b, env={"BENCH_KEY": TOLLPASS_KEY})
+    env = {"BENCH_KEY": TOLLPASS_KEY}
+    c = config("{ local: { key: env:BENCH_KEY } }")
+    check = subprocess.run([b, "serve", "--check", "--config", c], capture_output=True, text=True, env=dict(os.environ, **env))
+    if "no local signer" in check.stdout:
+        c = config(_wallet(b, d))
+    return dict(cmd=[b, "serve", "--config", c], bin=b, env=env)
 
 
 def tollpass(e, d):
