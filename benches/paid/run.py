@@ -27,7 +27,7 @@ def arguments():
     p.add_argument("--seconds", type=float, default=2.0, help="of one cell")
     p.add_argument("--only", help="comma-separated names of buyers")
     p.add_argument("--sellers", default="express,shape")
-    p.add_argument("--tollpass", default=str(ROOT / "target/release/tollpass"))
+    p.add_argument("--tollpass", default=str(ROOT / "target/released/tollpass"))
     p.add_argument("--paid-bench", default=str(HERE / "target/release/paid-bench"))
     p.add_argument("--json", help="write the raw figures here")
     return p.parse_args()

@@ -254,7 +254,7 @@ def _wallet(b, d):
 def _tollpass(e, d, intercept):
     """As it ships: ledger on disk, a signer, metrics, agent identity, guard and policy on. Every host of the bench could be
     paid for, so each request also meets what that costs."""
-    b = which(e, "tollpass") or str(SOURCE / "target/release/tollpass")
+    b = which(e, "tollpass") or str(SOURCE / "target/released/tollpass")
     if not os.access(b, os.X_OK):
         return None
     # Its state as an earlier start left it, with the bench's CA.
