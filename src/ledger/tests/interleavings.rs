@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
-use shuttle::sync::Mutex;
+use shuttle::sync::{Mutex, MutexGuard};
 use shuttle::thread;
 
 use super::super::index::Live;
@@ -145,8 +145,7 @@ impl Shop {
                 world.books.hold(&approval, account(), &purchase.id, T0)
             };
             if let Ok(posting) = held {
-                look(&world, &approval);
-                drop(world);
+                look(world, &approval);
                 return Some((Arc::new(Purchase::intent(&approval, purchase, T0)), posting, approval.epoch()));
             }
         }
@@ -167,9 +166,8 @@ impl Shop {
         let Some(approval) = self.decide(who, DEARER, before.held, false) else { return 0 };
         let mut world = self.world.lock().unwrap();
         let Ok((_, posting)) = world.books.raise(&approval, before, 0, T0) else { return 0 };
-        look(&world, &approval);
         world.written[who] += 1;
-        drop(world);
+        look(world, &approval);
         let mut world = self.world.lock().unwrap();
         if n % 3 == 2 {
             world.books.undo_raise(&before.id, before, posting.as_ref());
@@ -196,9 +194,12 @@ impl Shop {
             world.written[who]
         };
         (0..5).for_each(|_| thread::yield_now());
-        let mut world = self.world.lock().unwrap();
-        assert_eq!(world.written[who], before, "a frozen agent paid");
-        world.books.set_standing(Standing::default().into());
+        let after = {
+            let mut world = self.world.lock().unwrap();
+            world.books.set_standing(Standing::default().into());
+            world.written[who]
+        };
+        assert_eq!(after, before, "a frozen agent paid");
     }
 }
 
@@ -207,8 +208,9 @@ fn durable(world: &mut World, id: &PurchaseId) {
 }
 
 /// After every hold, under its lock: it is within every limit of the policy in force, but for the one that people let through.
-fn look(world: &World, approval: &Approval) {
-    assert!(approval.epoch() >= world.followed, "held under a policy that is no longer in force");
+/// Numbers are read under the lock and judged without it: a check that fails while it holds the lock lets others run into a
+/// poisoned one, and theirs might be the words that are reported.
+fn look(world: MutexGuard<'_, World>, approval: &Approval) {
     let epoch = approval.epoch();
     let team = (Scope::Shared(members(epoch), None), TEAM[usize::try_from(epoch).unwrap()]);
     let fixed = [
@@ -218,11 +220,19 @@ fn look(world: &World, approval: &Approval) {
         (Scope::Shared(Members::ALL, None), 14_000_000),
     ];
     let in_team = members(epoch).contains(approval.agent()) && !approval.granted();
-    for (scope, limit) in fixed.into_iter().chain(Some(team).filter(|_| in_team)) {
-        let spent = world.books.spent(&scope, everything()).micro();
+    let spent: Vec<(Scope, i64, i64)> = fixed
+        .into_iter()
+        .chain(Some(team).filter(|_| in_team))
+        .map(|(scope, limit)| (scope.clone(), world.books.spent(&scope, everything()).micro(), limit))
+        .collect();
+    let commitments = world.books.commitments(&Scope::Agent(name(0)), everything());
+    let followed = world.followed;
+    drop(world);
+    assert!(epoch >= followed, "held under a policy that is no longer in force");
+    for (scope, spent, limit) in spent {
         assert!(spent <= limit, "{scope:?}: {spent} of {limit}");
     }
-    assert!(world.books.commitments(&Scope::Agent(name(0)), everything()) <= 9, "the rate of a");
+    assert!(commitments <= 9, "the rate of a");
 }
 
 /// `buyers` requests at once, and what an operator does meanwhile; at the end every counter is the sum of what stayed spent.
