@@ -2,12 +2,13 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 BIN := target/debug/tollpass
-# Longer or shorter runs of `make conformance`, `make fuzz`.
+# Longer or shorter runs of `make conformance`, `make fuzz`, `make soak`.
 REPEAT ?= 5
 CASES ?= 20000
 SECONDS_EACH ?= 600
+SOAK_SECONDS ?= 1800
 
-.PHONY: help demo test peers conformance fuzz mutants release bench lint image clean
+.PHONY: help demo test peers conformance fuzz soak mutants release bench lint image clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -29,6 +30,9 @@ conformance:     ## the long runs: peer tests REPEAT times, property tests with 
 
 fuzz:            ## every fuzz target for SECONDS_EACH seconds
 	SECONDS_EACH=$(SECONDS_EACH) .ci/fuzz
+
+soak:            ## one process under everything agents and sellers do, for SOAK_SECONDS: it has to stay as small as it was
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --features failpoints --test it soak -- --nocapture
 
 mutants:         ## change the code that decides about money: the tests have to notice (hours)
 	.ci/mutants

@@ -3,6 +3,7 @@
 //! The paid task writes, an agent's connection reads through a bounded window. When the agent hangs up the writer goes
 //! on to the keep limit, so that an identical request can attach and read from the start (M1.1, M1.6).
 
+mod seat;
 mod waiter;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
+pub(super) use seat::{Seat, Watched};
 pub(super) use waiter::{PaidBody, Waiting};
 
 use super::strict::Names;
@@ -55,7 +57,7 @@ enum First {
     Head(Head),
     Failed(Failure),
     /// Another exchange has the answer (adoption).
-    Elsewhere(Arc<Exchange>),
+    Elsewhere(Seat),
 }
 
 /// How the body ended.
@@ -95,6 +97,8 @@ struct State {
     upgrade: Option<OnUpgrade>,
     end: Option<End>,
     waiter: Waiter,
+    /// How often the waiter's place was taken again.
+    seat: u32,
     wakers: Wakers,
 }
 
@@ -125,6 +129,7 @@ impl Exchange {
             upgrade: None,
             end: None,
             waiter: Waiter::Live,
+            seat: 0,
             wakers: Wakers::default(),
         };
         Arc::new(Self { state: Mutex::new(state), on_gone: OnceLock::new() })
@@ -142,8 +147,6 @@ impl Exchange {
         reader.into_iter().chain(writer).for_each(Waker::wake);
         result
     }
-
-    // --- the writing side ---
 
     /// True while an agent waits for this answer.
     pub(super) fn wanted(&self) -> bool {
@@ -164,19 +167,6 @@ impl Exchange {
             s.first = Some(First::Failed(failure));
             s.end = Some(End::Cut);
         });
-    }
-
-    /// Sends the waiter to `other`; false if the waiter is gone, and the purchase an orphan again.
-    pub(super) fn hand_over(&self, other: &Arc<Self>) -> bool {
-        self.change(|s| {
-            let live = s.waiter == Waiter::Live;
-            if live {
-                s.first = Some(First::Elsewhere(other.clone()));
-                s.waiter = Waiter::Served;
-            }
-            s.end = Some(End::Cut);
-            live
-        })
     }
 
     /// Adds a chunk once there is room. False: nobody reads and it is too large to keep, so stop reading.
@@ -252,51 +242,20 @@ impl Exchange {
             _ => None,
         }
     }
-
-    // --- the reading side ---
-
-    /// Becomes the waiter of a running exchange; false if its beginning is gone or somebody else waits.
-    fn attach(&self) -> bool {
-        self.change(|s| {
-            let possible = s.waiter == Waiter::Gone && s.start == 0 && s.end != Some(End::Cut) && !s.switched();
-            if possible {
-                s.waiter = Waiter::Live;
-                s.next = 0;
-                s.unread = s.bytes;
-            }
-            possible
-        })
-    }
-
-    /// The agent hung up, or its connection died before the answer was flushed.
-    pub(super) fn waiter_gone(&self) {
-        let (left, elsewhere) = self.change(|s| {
-            let left = s.waiter == Waiter::Live;
-            if left {
-                s.waiter = Waiter::Gone;
-            }
-            match &s.first {
-                Some(First::Elsewhere(other)) => (left, Some(other.clone())),
-                _ => (left, None),
-            }
-        });
-        if let Some(other) = elsewhere {
-            other.waiter_gone();
-        } else if let (true, Some(tell)) = (left, self.on_gone.get()) {
-            tell();
-        }
-    }
-
-    /// The answer was flushed whole.
-    pub(super) fn delivered(&self) {
-        self.change(|s| s.waiter = Waiter::Served);
-    }
 }
 
 impl State {
     /// True after a 101: there is nothing that could be kept or read a second time.
     fn switched(&self) -> bool {
         matches!(&self.first, Some(First::Head(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// Where the waiter was sent.
+    fn elsewhere(&self) -> Option<Seat> {
+        match &self.first {
+            Some(First::Elsewhere(other)) => Some(other.clone()),
+            _ => None,
+        }
     }
 
     /// Drops what the reader has had; from then on nobody can attach.
@@ -323,10 +282,10 @@ impl Exchanges {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// The running exchange of `id` with its waiter's place taken, if it can still be read from the start.
-    pub(super) fn attach(&self, id: &PurchaseId) -> Option<Arc<Exchange>> {
+    /// The place at the running exchange of `id`, if that can still be read from the start.
+    pub(super) fn attach(&self, id: &PurchaseId) -> Option<Seat> {
         let exchange = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()?;
-        exchange.attach().then_some(exchange)
+        exchange.attach()
     }
 }
 
@@ -354,7 +313,7 @@ mod tests {
             assert!(exchange.push(Bytes::from_static(b"hello")).await);
             exchange.finish(true);
             let unflushed = Arc::new(Unflushed::default());
-            let response = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap();
+            let response = Waiting::new(Seat::first(exchange.clone())).response(&unflushed).await.unwrap();
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(&bytes[..], b"hello");
             assert!(exchange.wanted(), "read but not flushed");
@@ -369,7 +328,7 @@ mod tests {
             let exchange = Exchange::new();
             exchange.answer(Head { status: StatusCode::NO_CONTENT, headers: HeaderMap::new(), names: None });
             let unflushed = Arc::new(Unflushed::default());
-            let response = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap();
+            let response = Waiting::new(Seat::first(exchange.clone())).response(&unflushed).await.unwrap();
             let io = super::super::io::AgentIo::new(tokio::io::empty(), unflushed);
             drop(io);
             drop(response);
@@ -388,7 +347,7 @@ mod tests {
                 length.map(|l| head.headers.insert(CONTENT_LENGTH, l.parse().unwrap()));
                 exchange.answer(head);
                 let unflushed = Arc::new(Unflushed::default());
-                let mut body = Waiting::new(exchange.clone()).response(&unflushed).await.unwrap().into_body();
+                let mut body = Waiting::new(Seat::first(exchange.clone())).response(&unflushed).await.unwrap().into_body();
                 for chunk in chunks {
                     assert!(exchange.push(Bytes::from_static(chunk.as_bytes())).await);
                     assert!(body.frame().await.is_some());
@@ -411,14 +370,14 @@ mod tests {
             let exchange = Exchange::new();
             exchanges.insert(id, exchange.clone());
             assert!(exchanges.attach(&id).is_none(), "somebody waits");
-            drop(Waiting::new(exchange.clone()));
+            drop(Waiting::new(Seat::first(exchange.clone())));
             exchange.answer(head());
             assert!(exchange.push(Bytes::from_static(b"a")).await);
-            assert!(exchanges.attach(&id).is_some());
+            let seat = exchanges.attach(&id).unwrap();
             assert!(exchanges.attach(&id).is_none(), "one to one");
             exchange.push(Bytes::from_static(b"b")).await;
             exchange.finish(true);
-            let response = Waiting::new(exchange.clone()).response(&Arc::default()).await.unwrap();
+            let response = Waiting::new(seat).response(&Arc::default()).await.unwrap();
             assert_eq!(&response.into_body().collect().await.unwrap().to_bytes()[..], b"ab");
         });
     }
@@ -427,7 +386,7 @@ mod tests {
     fn m1_6_past_the_keep_limit_nobody_reads_on() {
         run(async {
             let exchange = Exchange::new();
-            drop(Waiting::new(exchange.clone()));
+            drop(Waiting::new(Seat::first(exchange.clone())));
             let chunk = Bytes::from(vec![0; KEEP_LIMIT / 2 + 1]);
             assert!(exchange.push(chunk.clone()).await);
             assert!(!exchange.push(chunk).await);

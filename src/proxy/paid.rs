@@ -79,9 +79,9 @@ impl Paid {
                 Ok(Ticket::Kept(commitment)) if self.is_stale(&commitment) => self.write_off(*commitment),
                 Ok(Ticket::Kept(commitment)) => return self.deliver_kept(*commitment).await,
                 Ok(Ticket::Join(id)) => {
-                    if let Some(running) = self.proxy.exchanges.attach(&id) {
-                        if !self.exchange.hand_over(&running) {
-                            running.waiter_gone();
+                    if let Some(seat) = self.proxy.exchanges.attach(&id) {
+                        if !self.exchange.hand_over(&seat) {
+                            seat.leave();
                         }
                         return;
                     }

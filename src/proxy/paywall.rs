@@ -15,7 +15,7 @@ use super::agent::Caller;
 use super::body::{AgentBody, Timed};
 use super::connection::Connection;
 use super::error;
-use super::exchange::{Exchange, Failure, Waiting};
+use super::exchange::{Exchange, Failure, Seat, Waiting};
 use super::headers;
 use super::line::Line;
 use super::paid::{Again, Paid};
@@ -307,7 +307,7 @@ async fn start(
     // Looked at after the task was counted: who waits for the count to fall misses none that pays.
     let till = proxy.till().ok_or_else(|| refuse(Reason::LedgerHandover))?;
     let exchange = Exchange::new();
-    let waiting = Waiting::new(exchange.clone());
+    let waiting = Waiting::new(Seat::first(exchange.clone()));
     let (ask, challenge) = (Arc::new(ask), Arc::new(challenge));
     let paid = Paid { proxy: Arc::clone(proxy), till, ask, challenge, target, request, line, exchange, started };
     // The worker lives as long as the task, whatever becomes of the agent's connection.

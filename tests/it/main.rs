@@ -63,6 +63,7 @@ mod secrets;
 mod sessions;
 mod signed;
 mod smuggling;
+mod soak;
 mod spill;
 mod stops;
 mod supply;

@@ -11,25 +11,26 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::super::body::BodyError;
 use super::super::io::Unflushed;
-use super::{End, Exchange, Failure, First, Head, KEEP_LIMIT, State};
+use super::{End, Failure, First, Head, KEEP_LIMIT, Seat, State};
 use crate::payment::Reason;
 
 /// The agent's hold on an exchange while it waits for the head; dropping it means the agent hung up.
 pub(in crate::proxy) struct Waiting {
-    exchange: Option<Arc<Exchange>>,
+    seat: Option<Seat>,
 }
 
 impl Waiting {
-    pub(in crate::proxy) const fn new(exchange: Arc<Exchange>) -> Self {
-        Self { exchange: Some(exchange) }
+    pub(in crate::proxy) const fn new(seat: Seat) -> Self {
+        Self { seat: Some(seat) }
     }
 
-    /// The answer, or why there is none. `head_only` for HEAD requests.
+    /// The answer, or why there is none. The end of the connection ends the wait, even before this future is dropped.
     pub(in crate::proxy) async fn response(mut self, unflushed: &Arc<Unflushed>) -> Result<Response<PaidBody>, Failure> {
         loop {
-            let Some(exchange) = self.exchange.clone() else { return Err(Failure::Broken(Reason::Internal)) };
+            let Some(seat) = self.seat.clone() else { return Err(Failure::Broken(Reason::Internal)) };
+            unflushed.waits(&seat);
             let first = std::future::poll_fn(|cx| {
-                let mut s = exchange.lock();
+                let mut s = seat.exchange().lock();
                 match &s.first {
                     None => {
                         s.wakers.reader = Some(cx.waker().clone());
@@ -42,20 +43,20 @@ impl Waiting {
             })
             .await;
             match first {
-                Err(other) => self.exchange = Some(other),
+                Err(other) => self.seat = Some(other),
                 Ok(Err(failure)) => {
-                    self.exchange = None;
-                    exchange.delivered();
+                    self.seat = None;
+                    seat.serve();
                     return Err(failure);
                 }
                 Ok(Ok(head)) => {
-                    self.exchange = None;
+                    self.seat = None;
                     unflushed.wire.aside.spell(head.names.clone());
                     let left = announced(&head);
-                    let mut response = Response::new(PaidBody { exchange, unflushed: unflushed.clone(), done: left == Some(0), left });
+                    let mut response = Response::new(PaidBody { seat, unflushed: unflushed.clone(), done: left == Some(0), left });
                     *response.status_mut() = head.status;
                     *response.headers_mut() = head.headers;
-                    let upgrade = response.body().exchange.lock().upgrade.take();
+                    let upgrade = response.body().seat.exchange().lock().upgrade.take();
                     upgrade.map(|seller| response.extensions_mut().insert(seller));
                     return Ok(response);
                 }
@@ -66,15 +67,15 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            exchange.waiter_gone();
+        if let Some(seat) = self.seat.take() {
+            seat.leave();
         }
     }
 }
 
 /// The body of a paid answer as the agent's connection reads it.
 pub(in crate::proxy) struct PaidBody {
-    exchange: Arc<Exchange>,
+    seat: Seat,
     unflushed: Arc<Unflushed>,
     done: bool,
     /// Bytes still to come by the head's own word. hyper drops a body once they are written, without asking whether that
@@ -95,7 +96,7 @@ impl Body for PaidBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let exchange = self.exchange.clone();
+        let exchange = self.seat.exchange().clone();
         let mut s = exchange.lock();
         let at = s.next - s.start;
         if let Some(chunk) = s.chunks.get(at).cloned() {
@@ -126,11 +127,11 @@ impl Body for PaidBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == Some(0) || self.exchange.lock().read_out()
+        self.left == Some(0) || self.seat.exchange().lock().read_out()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let s = self.exchange.lock();
+        let s = self.seat.exchange().lock();
         if s.end == Some(End::Complete) && s.trailers.is_none() { SizeHint::with_exact(s.unread as u64) } else { SizeHint::default() }
     }
 }
@@ -144,10 +145,10 @@ impl State {
 impl Drop for PaidBody {
     fn drop(&mut self) {
         // hyper drops a body when its last byte is in the write buffer, or when the connection is gone.
-        if self.done || self.exchange.lock().read_out() {
-            self.unflushed.set(self.exchange.clone());
+        if self.done || self.seat.exchange().lock().read_out() {
+            self.unflushed.set(self.seat.clone());
         } else {
-            self.exchange.waiter_gone();
+            self.seat.leave();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::super::exchange::Exchange;
+use super::super::exchange::{Seat, Watched};
 use super::super::strict::{Fault, Scanner, Screen};
 use super::aside::Aside;
 use super::pen::Pen;
@@ -23,37 +23,52 @@ const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
 
-/// A paid answer that hyper has taken whole but not yet handed to the kernel.
+/// The paid answers that hyper has taken whole but not yet handed to the kernel, and who waits for one.
 ///
-/// "Fully written to its waiter" (M1.1) decides whether an identical request buys anew, so it means flushed, not encoded.
+/// "Fully written to its waiter" (M1.1) decides whether an identical request buys anew, so it means flushed, not encoded. And "its
+/// waiter is gone" is true before the agent can see that its connection ended: who comes back then must find its purchase.
 #[derive(Default)]
 pub(in super::super) struct Unflushed {
     any: AtomicBool,
     /// hyper drops the socket before the bodies.
     closed: AtomicBool,
     /// More than one only if an agent pipelines.
-    answers: Mutex<Vec<Arc<Exchange>>>,
+    answers: Mutex<Vec<Seat>>,
+    /// More than one only with HTTP/2; those that wait no longer go when the next one comes.
+    waiting: Mutex<Vec<Watched>>,
     /// Which requests are refused, which opened a tunnel.
     pub(in super::super) wire: Wire,
 }
 
 impl Unflushed {
-    /// The last byte of this answer went into hyper's buffer.
-    pub(in super::super) fn set(&self, exchange: Arc<Exchange>) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(exchange);
-        self.any.store(true, Ordering::SeqCst);
+    /// A request of this connection waits here from now on.
+    pub(in super::super) fn waits(&self, seat: &Seat) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|watched| watched.taken().is_some());
+        waiting.push(seat.watched());
+        drop(waiting);
         if self.closed.load(Ordering::SeqCst) {
-            self.take().iter().for_each(|e| e.waiter_gone());
+            self.close();
         }
     }
 
-    /// The connection is gone; so is the waiter of whatever comes now.
-    fn close(&self) -> Vec<Arc<Exchange>> {
-        self.closed.store(true, Ordering::SeqCst);
-        self.take()
+    /// The last byte of this answer went into hyper's buffer.
+    pub(in super::super) fn set(&self, seat: Seat) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(seat);
+        self.any.store(true, Ordering::SeqCst);
+        if self.closed.load(Ordering::SeqCst) {
+            self.close();
+        }
     }
 
-    fn take(&self) -> Vec<Arc<Exchange>> {
+    /// The connection ends; so does the wait of whoever waits, and of whatever comes now.
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.iter().filter_map(Watched::taken).chain(self.take()).for_each(|seat| seat.leave());
+    }
+
+    fn take(&self) -> Vec<Seat> {
         if !self.any.swap(false, Ordering::SeqCst) {
             return Vec::new();
         }
@@ -118,8 +133,9 @@ impl Wire {
 
 /// Towards an agent: judges what comes in, and tells when a paid answer was flushed, or that the connection died first.
 pub(in super::super) struct AgentIo<T> {
-    inner: T,
+    /// Before the stream, so that it is dropped before it.
     flushes: Flushes,
+    inner: T,
     screen: Screen,
     pen: Pen,
     /// Whoever has an interim answer knows whom to wake.
@@ -153,7 +169,7 @@ enum Decided {
 impl<T> AgentIo<T> {
     /// Lets every byte pass.
     pub(in super::super) fn new(inner: T, unflushed: Arc<Unflushed>) -> Self {
-        Self { inner, flushes: Flushes(unflushed), screen: Screen::open(), pen: Pen::new(), heard: false, end: End::No }
+        Self { flushes: Flushes(unflushed), inner, screen: Screen::open(), pen: Pen::new(), heard: false, end: End::No }
     }
 
     /// Lets only HTTP/1 pass that any two readers divide in the same way. `header`: longest head.
@@ -242,9 +258,7 @@ impl<T: AsyncRead + Unpin> AgentIo<T> {
 
 impl Drop for Flushes {
     fn drop(&mut self) {
-        for exchange in self.0.close() {
-            exchange.waiter_gone();
-        }
+        self.0.close();
     }
 }
 
@@ -306,14 +320,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AgentIo<T> {
         }
         let result = Pin::new(&mut self.inner).poll_flush(cx);
         if let Poll::Ready(Ok(())) = result {
-            for exchange in self.flushes.0.take() {
-                exchange.delivered();
-            }
+            self.flushes.0.take().iter().for_each(Seat::serve);
         }
         result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All that is answered is out: hyper flushes before it shuts down.
+        self.flushes.0.close();
         if !matches!(self.end, End::Lingering { .. }) {
             ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
         }

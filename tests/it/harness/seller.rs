@@ -1,5 +1,6 @@
 //! A server on 127.0.0.1:0 that does what a closure says, request by request, down to single bytes.
 
+use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,8 +33,8 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     stopped: AtomicBool,
-    /// To end connections that hang.
-    open: Mutex<Vec<TcpStream>>,
+    /// To end connections that hang, by their number.
+    open: Mutex<HashMap<usize, TcpStream>>,
 }
 
 /// A running seller; dropping it closes everything.
@@ -167,9 +168,12 @@ impl Seller {
                 }
                 let Ok(stream) = stream else { continue };
                 let connection = state.connections.fetch_add(1, Ordering::AcqRel);
-                state.open.lock().unwrap().push(stream.try_clone().unwrap());
+                state.open.lock().unwrap().insert(connection, stream.try_clone().unwrap());
                 let (state, handler) = (state.clone(), handler.clone());
-                std::thread::spawn(move || handler(Wire::plain(stream), &state, connection));
+                std::thread::spawn(move || {
+                    handler(Wire::plain(stream), &state, connection);
+                    state.open.lock().unwrap().remove(&connection);
+                });
             }
         });
         Self { address, tls, shared }
@@ -214,7 +218,7 @@ impl Drop for Seller {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Release);
         let _ = TcpStream::connect(self.address);
-        for stream in self.shared.open.lock().unwrap().drain(..) {
+        for (_, stream) in self.shared.open.lock().unwrap().drain() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -236,8 +240,7 @@ fn serve(mut wire: Wire, shared: &Shared, connection: usize, handler: &impl Fn(&
             Next::Close => break,
             Next::Reset => {
                 // Only the last descriptor of a connection resets it.
-                let peer = wire.tcp().peer_addr().ok();
-                shared.open.lock().unwrap().retain(|s| s.peer_addr().ok() != peer);
+                shared.open.lock().unwrap().remove(&connection);
                 wire.reset();
                 return;
             }
