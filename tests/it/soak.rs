@@ -14,7 +14,8 @@ use crate::till::{CENT, hang_up, payee, rows, spent, try_get};
 const AGENTS: usize = 6;
 /// Laps of the shortest run: the first third warms up.
 const LAPS: usize = 6;
-/// What an allocator may keep for itself between two quiet moments, KiB.
+/// What an allocator may keep for itself between two quiet moments, and the last hour's commitments, which rates are counted by: eight
+/// bytes for each scope, some 60 for a purchase. KiB.
 const SLACK_KIB: u64 = 24 << 10;
 /// Pooled connections and their timers come and go.
 const SLACK_FILES: usize = 12;
