@@ -128,8 +128,9 @@ impl Live {
         Arc::make_mut(&mut self.purchase)
     }
 
+    /// One that is still being written can be joined by who waits for its exchange.
     fn is_orphan(&self) -> bool {
-        !self.waiter && !self.writing && self.purchase.state != PurchaseState::Lost
+        !self.waiter && (self.exchange || !self.writing) && self.purchase.state != PurchaseState::Lost
     }
 }
 

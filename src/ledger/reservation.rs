@@ -56,7 +56,16 @@ impl Reservation {
     /// [`ReserveError::Unavailable`] if the transaction failed, [`ReserveError::Stale`] if the policy changed since (M2.2); the
     /// amount is released.
     pub async fn commit(self) -> Result<Commitment, ReserveError> {
+        self.commit_and(|| ()).await
+    }
+
+    /// As [`Self::commit`]; `entered` is called as soon as the purchase is in the books, before it is durable.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_and(self, entered: impl FnOnce()) -> Result<Commitment, ReserveError> {
         let (commitment, answer) = self.submit()?;
+        entered();
         // On failure the writer has undone the hold, and the commitment dropped here finds nothing to leave behind.
         durable(answer).await?;
         Ok(commitment)

@@ -3,11 +3,12 @@
 //! The paid task writes, an agent's connection reads through a bounded window. When the agent hangs up the writer goes
 //! on to the keep limit, so that an identical request can attach and read from the start (M1.1, M1.6).
 
+mod presence;
 mod seat;
 mod waiter;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
+pub(super) use presence::Presence;
 pub(super) use seat::{Seat, Watched};
 pub(super) use waiter::{PaidBody, Waiting};
 
@@ -102,11 +104,13 @@ struct State {
     wakers: Wakers,
 }
 
+type Tell = Arc<dyn Fn() + Send + Sync>;
+
 /// See the module documentation.
 pub(super) struct Exchange {
     state: Mutex<State>,
     /// Tells the ledger at once that the purchase is an orphan again.
-    on_gone: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    on_gone: Mutex<Option<Tell>>,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -132,7 +136,7 @@ impl Exchange {
             seat: 0,
             wakers: Wakers::default(),
         };
-        Arc::new(Self { state: Mutex::new(state), on_gone: OnceLock::new() })
+        Arc::new(Self { state: Mutex::new(state), on_gone: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -215,10 +219,17 @@ impl Exchange {
         .await
     }
 
-    /// Runs `f` whenever the waiter goes away, now if it already has. Told twice is as good as once.
-    pub(super) fn when_gone(&self, f: impl Fn() + Send + Sync + 'static) {
-        let tell = self.on_gone.get_or_init(|| Box::new(f));
+    /// Runs `f`, and nothing that was said here before, whenever the waiter goes away; now if it already has.
+    fn when_gone(&self, f: impl Fn() + Send + Sync + 'static) {
+        *self.on_gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(f));
         if self.lock().waiter == Waiter::Gone {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let tell = self.on_gone.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(tell) = tell {
             tell();
         }
     }
@@ -274,12 +285,16 @@ pub(super) struct Exchanges {
 }
 
 impl Exchanges {
-    pub(super) fn insert(&self, id: PurchaseId, exchange: Arc<Exchange>) {
+    fn insert(&self, id: PurchaseId, exchange: Arc<Exchange>) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id, exchange);
     }
 
-    pub(super) fn remove(&self, id: &PurchaseId) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    /// Unless another has taken the purchase over since.
+    fn remove(&self, id: &PurchaseId, exchange: &Arc<Exchange>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.get(id).is_some_and(|found| Arc::ptr_eq(found, exchange)) {
+            running.remove(id);
+        }
     }
 
     /// The place at the running exchange of `id`, if that can still be read from the start.
@@ -380,6 +395,19 @@ mod tests {
             let response = Waiting::new(seat).response(&Arc::default()).await.unwrap();
             assert_eq!(&response.into_body().collect().await.unwrap().to_bytes()[..], b"ab");
         });
+    }
+
+    #[test]
+    fn m1_1_who_took_a_purchase_over_is_not_forgotten_with_who_had_it() {
+        let (exchanges, id) = (Exchanges::default(), PurchaseId::from_bytes([1; 16]));
+        let (first, second) = (Exchange::new(), Exchange::new());
+        exchanges.insert(id, first.clone());
+        exchanges.insert(id, second.clone());
+        Seat::first(second.clone()).leave();
+        exchanges.remove(&id, &first);
+        assert!(exchanges.attach(&id).is_some());
+        exchanges.remove(&id, &second);
+        assert!(exchanges.attach(&id).is_none());
     }
 
     #[test]

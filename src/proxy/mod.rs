@@ -118,7 +118,7 @@ pub(crate) struct Proxy {
     /// Whether HTTP/2 is spoken at all, on either side.
     http2: bool,
     unnamed: Unnamed,
-    exchanges: Exchanges,
+    exchanges: Arc<Exchanges>,
     live: Live,
     connections: Connections,
     loads: Loads,
@@ -175,7 +175,7 @@ impl Proxy {
             tls: Interception { intercept: config.tls.intercept, never },
             http2: config.upstream.http2,
             unnamed: config.transparent.unnamed,
-            exchanges: Exchanges::default(),
+            exchanges: Arc::default(),
             live: Live::default(),
             connections: Connections::new(config.limits.connections),
             loads: Loads::new(&config.limits),

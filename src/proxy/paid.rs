@@ -18,7 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use super::Proxy;
 use super::body::{SellerBody, Timed};
 use super::error;
-use super::exchange::{Exchange, Failure, Head};
+use super::exchange::{Exchange, Failure, Head, Presence};
 use super::headers;
 use super::io::Manner;
 use super::line::Line;
@@ -58,6 +58,8 @@ pub(super) struct Paid {
     /// The connection that the challenge came on.
     pub(super) line: Line,
     pub(super) exchange: Arc<Exchange>,
+    /// Who waits for the exchange, as the treasurer sees it.
+    pub(super) presence: Arc<Presence>,
     /// When the challenge came.
     pub(super) started: Instant,
 }
@@ -97,9 +99,9 @@ impl Paid {
 
     /// Decision, hold and signature, on the money runtime. What it began it ends there, even if this task is gone.
     async fn obtain(&self) -> Result<Ticket, Refusal> {
-        let (till, exchange) = (self.till.clone(), self.exchange.clone());
+        let (till, presence) = (self.till.clone(), self.presence.clone());
         let (ask, challenge) = (self.ask.clone(), self.challenge.clone());
-        let obtaining = async move { till.treasurer.obtain(&ask, &challenge, &|| exchange.wanted()).await };
+        let obtaining = async move { till.treasurer.obtain(&ask, &challenge, &*presence).await };
         self.proxy.money.spawn(obtaining).await.unwrap_or_else(|_| Err(Refusal::because(Reason::Internal)))
     }
 
@@ -109,17 +111,9 @@ impl Paid {
         self.exchange.fail(Failure::Refused(refusal));
     }
 
-    /// Registers the exchange so that an identical request finds it, and tells the ledger when its waiter leaves.
-    fn register(&self, commitment: &Commitment) {
-        let id = commitment.purchase().id;
-        self.proxy.exchanges.insert(id, self.exchange.clone());
-        let ledger = self.till.ledger().clone();
-        self.exchange.when_gone(move || ledger.waiter_gone(&id));
-    }
-
     async fn pay(&mut self, payment: Payment) {
         let Payment { mut commitment, credential, offer, again, unheard } = payment;
-        self.register(&commitment);
+        self.presence.keeps(commitment.purchase().id);
         // Counted once per purchase, whatever becomes of it later: the ledger has its present state.
         if unheard {
             self.proxy.metrics.spend(&self.ask.agent, offer.asset.id.chain, &offer.asset.symbol, commitment.purchase().held);
@@ -130,7 +124,7 @@ impl Paid {
                 commitment.outcome(Outcome::Open, None);
                 self.till.treasurer.failed(&self.ask);
                 self.conclude(&commitment, &offer, Outcome::Open, unheard, Some(reason));
-                self.proxy.exchanges.remove(&commitment.purchase().id);
+                self.presence.end();
                 // An orphan before the agent hears of it: one that repeats at once must find this purchase, not buy anew.
                 drop(commitment);
                 self.exchange.fail(Failure::Broken(reason));
@@ -298,7 +292,7 @@ impl Paid {
         let id = commitment.purchase().id;
         loop {
             if self.exchange.settled().await {
-                self.proxy.exchanges.remove(&id);
+                self.presence.end();
                 if deliverable {
                     self.till.treasurer.consumed(commitment);
                 }
@@ -308,7 +302,7 @@ impl Paid {
                 break;
             }
         }
-        self.proxy.exchanges.remove(&id);
+        self.presence.end();
         if !deliverable {
             return;
         }
@@ -352,7 +346,7 @@ impl Paid {
             self.till.treasurer.note(&self.ask, &self.challenge, &refusal);
             return self.refuse(refusal);
         };
-        self.register(&commitment);
+        self.presence.keeps(commitment.purchase().id);
         self.exchange.answer(head);
         let complete = self.stream(chunks.into(), None).await;
         self.exchange.finish(complete);

@@ -15,7 +15,7 @@ use super::agent::Caller;
 use super::body::{AgentBody, Timed};
 use super::connection::Connection;
 use super::error;
-use super::exchange::{Exchange, Failure, Seat, Waiting};
+use super::exchange::{Exchange, Failure, Presence, Seat, Waiting};
 use super::headers;
 use super::line::Line;
 use super::paid::{Again, Paid};
@@ -309,7 +309,8 @@ async fn start(
     let exchange = Exchange::new();
     let waiting = Waiting::new(Seat::first(exchange.clone()));
     let (ask, challenge) = (Arc::new(ask), Arc::new(challenge));
-    let paid = Paid { proxy: Arc::clone(proxy), till, ask, challenge, target, request, line, exchange, started };
+    let presence = Arc::new(Presence::new(exchange.clone(), proxy.exchanges.clone(), till.ledger().clone()));
+    let paid = Paid { proxy: Arc::clone(proxy), till, ask, challenge, target, request, line, exchange, presence, started };
     // The worker lives as long as the task, whatever becomes of the agent's connection.
     let open = Open::of(&conn.worker);
     tokio::spawn(async move {

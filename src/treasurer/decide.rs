@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::approvals::{self, Answer, Yes};
 use super::trail::Trail;
-use super::{Ask, Treasurer};
+use super::{Ask, Treasurer, Waiter};
 use crate::ledger::Commitment;
 use crate::metrics::Stage;
 use crate::payment::{Challenge, MicroUsd, Payer, PurchaseId, Reason, Timestamp};
@@ -89,10 +89,10 @@ impl Treasurer {
         question: &Question,
         held: Option<PurchaseId>,
         refusal: Refusal,
-        wanted: &(dyn Fn() -> bool + Sync),
+        waiter: &dyn Waiter,
     ) -> Result<Yes, Refusal> {
         let policy = self.policy.load_full();
-        let clock = approvals::Clock { now: &|| self.now().now, wanted };
+        let clock = approvals::Clock { now: &|| self.now().now, wanted: &|| waiter.waits() };
         match self.approvals.ask(question, ask, held, &policy, &clock).await {
             Answer::Yes(yes) => Ok(*yes),
             Answer::No(reason, ticket) => Err(refusal.asked(reason, ticket)),

@@ -13,6 +13,7 @@ mod risk;
 mod sessions;
 mod sign;
 mod trail;
+mod waiter;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub use hook::{Hook, Said};
 pub use outcome::{Answered, judge};
 pub use redirects::Redirects;
 pub use sessions::{Session, SessionError, Sessions, Wanted};
+pub use waiter::Waiter;
 
 use crate::clock;
 use crate::ledger::{Claim, ClockState, Commitment, Ledger, NewPurchase, PurchaseState, ReserveError};
@@ -136,13 +138,13 @@ impl Treasurer {
         self.ledger.clock(clock::read())
     }
 
-    /// Answers one challenge. `wanted` says whether the agent still waits: nobody pays for a caller that hung up.
+    /// Answers one challenge. `waiter` says whether the agent still waits, and hears what is held for it.
     ///
     /// # Errors
     /// The refusal, with every reason.
-    pub async fn obtain(&self, ask: &Ask, challenge: &Challenge, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Ticket, Refusal> {
+    pub async fn obtain(&self, ask: &Ask, challenge: &Challenge, waiter: &dyn Waiter) -> Result<Ticket, Refusal> {
         let mut trail = Trail::default();
-        let ticket = self.settle_on(ask, challenge, wanted, &mut trail).await;
+        let ticket = self.settle_on(ask, challenge, waiter, &mut trail).await;
         if let Err(refusal) = &ticket {
             self.note_refusal(ask, challenge, trail, refusal);
         }
@@ -163,20 +165,14 @@ impl Treasurer {
         }
     }
 
-    async fn settle_on(
-        &self,
-        ask: &Ask,
-        challenge: &Challenge,
-        wanted: &(dyn Fn() -> bool + Sync),
-        trail: &mut Trail,
-    ) -> Result<Ticket, Refusal> {
+    async fn settle_on(&self, ask: &Ask, challenge: &Challenge, waiter: &dyn Waiter, trail: &mut Trail) -> Result<Ticket, Refusal> {
         let clock = self.gate()?;
         let payer = self.signer.account(&ask.agent).map_err(|e| Refusal::because(e.reason()))?;
         match self.ledger.claim(&ask.key, &ask.likeness, clock.now) {
             Claim::Join(id) => Ok(Ticket::Join(id)),
             Claim::Lost { until, price } => Err(lost(until, price)),
-            Claim::Adopted(commitment) => self.adopt(ask, challenge, payer, commitment, wanted, trail).await,
-            Claim::New => self.buy(ask, challenge, payer, wanted, trail).await,
+            Claim::Adopted(commitment) => self.adopt(ask, challenge, payer, commitment, waiter, trail).await,
+            Claim::New => self.buy(ask, challenge, payer, waiter, trail).await,
         }
     }
 
@@ -203,14 +199,7 @@ impl Treasurer {
     }
 
     /// A new purchase.
-    async fn buy(
-        &self,
-        ask: &Ask,
-        challenge: &Challenge,
-        payer: Payer,
-        wanted: &(dyn Fn() -> bool + Sync),
-        trail: &mut Trail,
-    ) -> Result<Ticket, Refusal> {
+    async fn buy(&self, ask: &Ask, challenge: &Challenge, payer: Payer, waiter: &dyn Waiter, trail: &mut Trail) -> Result<Ticket, Refusal> {
         self.enter_session(ask).await?;
         let mut id = PurchaseId::from_bytes(rand::random());
         let mut yes: Option<Yes> = None;
@@ -223,7 +212,7 @@ impl Treasurer {
                 (Err(refusal), Some(question)) => {
                     // A yes to another question than this one goes back before the next one is asked.
                     tries += usize::from(yes.take().is_some());
-                    let given = self.put_to_people(ask, &question, None, refusal, wanted).await?;
+                    let given = self.put_to_people(ask, &question, None, refusal, waiter).await?;
                     id = given.purchase;
                     yes = Some(given);
                     continue;
@@ -251,13 +240,13 @@ impl Treasurer {
                 }
                 Err(e) => return Err(Refusal::because(reserve_reason(&e))),
             };
-            if !wanted() {
+            if !waiter.waits() {
                 // Dropping the reservation releases it: nothing was written, nothing signed.
                 return Err(Refusal::because(Reason::AgentLeft));
             }
             spend(yes.as_mut())?;
             self.note_purchase(ask, challenge, trail, id);
-            let commitment = match reservation.commit().await {
+            let commitment = match reservation.commit_and(|| waiter.holds(id)).await {
                 Ok(commitment) => commitment,
                 // The policy changed between the hold and the disk: nothing was written.
                 Err(e) => {
@@ -282,12 +271,13 @@ impl Treasurer {
         challenge: &Challenge,
         payer: Payer,
         mut commitment: Commitment,
-        wanted: &(dyn Fn() -> bool + Sync),
+        waiter: &dyn Waiter,
         trail: &mut Trail,
     ) -> Result<Ticket, Refusal> {
         if commitment.purchase().state == PurchaseState::Settled {
             return Ok(Ticket::Kept(Box::new(commitment)));
         }
+        waiter.holds(commitment.purchase().id);
         let policy = self.policy.load_full();
         let purchase = commitment.purchase();
         let stored = protocol::restore(purchase.protocol, &purchase.wire, policy.assets()).ok();
@@ -307,7 +297,7 @@ impl Treasurer {
                 // Other terms under the same nonce are another question, of this purchase (M1.2).
                 (Err(refusal), Some(question)) => {
                     tries += usize::from(yes.take().is_some());
-                    yes = Some(self.put_to_people(ask, &question, Some(commitment.purchase().id), refusal, wanted).await?);
+                    yes = Some(self.put_to_people(ask, &question, Some(commitment.purchase().id), refusal, waiter).await?);
                     continue;
                 }
                 (Err(refusal), None) => return Err(refusal),

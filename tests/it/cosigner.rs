@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use alloy_primitives::U256;
 
 use crate::harness::{Cosigner, Plan, Program, Response, Setup, Wallet, eventually, tollpass};
-use crate::till::{CENT, Till, rows, spent};
+use crate::till::{CENT, Till, hang_up, rows, spent};
 
 /// Wallet, co-signer and proxy with a seller, ready to pay.
 struct Rig {
@@ -109,6 +109,24 @@ fn a_timeout_stays_spent_and_the_same_intent_is_signed_again() {
     let books = rows(&rig.till.program);
     assert_eq!(books.len(), 2, "the same purchase, not a new one: {books:?}");
     assert_eq!(rig.till.chain.transfers().len(), 2);
+}
+
+#[test]
+fn m1_1_who_leaves_while_it_is_signed_and_comes_back_pays_once() {
+    let rig = rig_with(Wallet::new(), ", deadline: 10s");
+    assert_eq!(rig.till.get("/warm").status, 200);
+    rig.cosigner.pause(true);
+    for attempt in 1..=3 {
+        let agent = rig.till.ask("/x");
+        eventually("it was challenged", || rig.till.program.metrics().sum("tollpass_challenges_total", &[]) == f64::from(1 + attempt));
+        eventually("there is an intent", || rows(&rig.till.program).len() >= 2);
+        hang_up(agent);
+    }
+    let mut back = rig.till.ask("/x");
+    eventually("it was challenged", || rig.till.program.metrics().sum("tollpass_challenges_total", &[]) == 5.0);
+    rig.cosigner.pause(false);
+    assert_eq!(back.response().text(), "sold");
+    assert_eq!((rows(&rig.till.program).len(), rig.till.chain.transfers().len()), (2, 2));
 }
 
 #[test]

@@ -86,12 +86,14 @@ fn no_connection_through_socks_or_tls_is_refused_or_reset() {
     let seller = Arc::new(Seller::http(|call| call.reply(200, "", "free")));
     let program = Program::start(Setup::new().listen(&["socks", "https"]).limits("connections: 4000"));
     let (socks, https, ca, done) = (program.listener("socks"), program.listener("https"), program.ca(), Arc::default());
-    let address = seller.address;
+    // The seller outlives both streams, whichever ends first.
+    let (address, sold) = (seller.address, Arc::clone(&seller));
     let streams = vec![
         Stream::start("socks", &done, move || over_socks(socks, address)),
-        Stream::start("https", &done, move || over_tls(https, &ca, &seller)),
+        Stream::start("https", &done, move || over_tls(https, &ca, &sold)),
     ];
     hand_over_twice(program, streams, &done);
+    drop(seller);
 }
 
 /// Says to the test below that it is where redirects are its own business.

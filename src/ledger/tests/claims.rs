@@ -32,6 +32,22 @@ async fn a_running_exchange_without_a_waiter_is_joined_once_m1_1() {
 }
 
 #[tokio::test]
+async fn who_repeats_while_a_purchase_is_on_its_way_to_the_disk_joins_it_once_its_waiter_is_gone_m1_1() {
+    let (_dir, ledger) = fresh();
+    let purchase = new(1);
+    let id = purchase.id;
+    let entered = || {
+        assert!(matches!(claim(&ledger, 1, T0), Claim::New), "somebody waits");
+        ledger.waiter_gone(&id);
+        assert_eq!(joined(&claim(&ledger, 1, T0)), id);
+        assert!(matches!(claim(&ledger, 1, T0), Claim::New), "one to one");
+    };
+    let commitment = ledger.reserve(approve(1, vec![]), purchase, T0).unwrap().commit_and(entered).await.unwrap();
+    drop(commitment);
+    assert_eq!(adopt(&ledger, 1, T0).purchase().id, id);
+}
+
+#[tokio::test]
 async fn abandoned_purchases_are_adopted_one_to_one_oldest_first_m1_1() {
     let (_dir, ledger) = fresh();
     let mut left = Vec::new();

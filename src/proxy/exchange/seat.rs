@@ -66,8 +66,8 @@ impl Seat {
         });
         if let Some(other) = elsewhere {
             other.leave();
-        } else if let (true, Some(tell)) = (left, self.exchange.on_gone.get()) {
-            tell();
+        } else if left {
+            self.exchange.tell();
         }
     }
 
